@@ -1,0 +1,31 @@
+"""The one root of every error this package raises on purpose."""
+
+from __future__ import annotations
+
+
+class NnoptError(Exception):
+    """Something a user can mend; the message names the thing, what was found, and the remedy."""
+
+
+class ConfigError(NnoptError):
+    """A marker, option or config file asks for something unknown or impossible."""
+
+
+class PairError(NnoptError):
+    """A model pair cannot be built from what the test handed over."""
+
+
+class BaselineError(NnoptError):
+    """A stored baseline cannot be read or written; never a reason to pass."""
+
+
+class MeasurementError(NnoptError):
+    """A measurement could not be taken as asked."""
+
+
+class NumericsError(NnoptError):
+    """Outputs hold something that the comparison does not know how to compare."""
+
+
+class OutputError(NnoptError):
+    """A file cannot be written; what was there before is untouched."""

@@ -1,0 +1,64 @@
+"""Writing files in one step, so that a reader sees the old text or the new, never half of one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from pytest_nnopt.errors import OutputError
+
+_DESCRIPTORS = (Path("/dev"), Path("/proc"))
+"""Folders whose links stand for open files, such as ``/dev/stdout``."""
+
+
+def short_path(path: str) -> str:
+    """Return a path relative to the working directory where it lies below it, for messages and for what is kept."""
+    absolute = Path(path)
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file atomically and durably, making its directories; a terminal or pipe is written to as it is.
+
+    Raises:
+        OutputError: it cannot be written; what was there before is untouched.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if _is_replaceable(path):
+            _replace(path, text)
+        else:
+            _append(path, text)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; make its directory writable or choose another"
+        ) from None
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Whether a new file may take the path's name: not that of a device, a pipe or an open file's descriptor."""
+    if path.is_symlink() and any(path.parent.resolve().is_relative_to(folder) for folder in _DESCRIPTORS):
+        return False
+    return path.is_file() or not path.exists()
+
+
+def _append(path: Path, text: str) -> None:
+    """Write behind what is there, which for a terminal or pipe is all that can be done."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
