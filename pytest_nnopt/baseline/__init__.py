@@ -1,0 +1,1 @@
+"""What is kept between runs: schema, file names, reading and atomic writing."""

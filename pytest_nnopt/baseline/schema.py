@@ -1,0 +1,193 @@
+"""The recorded form of evidence: what baselines and results files hold, validated when it comes from outside.
+
+Every number is finite, every key known, and a version says which schema a file follows. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from pytest_nnopt.environment import FieldValue
+
+SCHEMA_VERSION = 1
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+LogRatio = Annotated[float, Field(ge=-50, le=50)]  # beyond any two times, and its exponential is still finite
+Variance = Annotated[float, Field(ge=0, le=50**2)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+
+
+class Record(BaseModel):
+    """A frozen value that comes from or goes to a file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RatioRecord(Record):
+    """One process's estimate of a log-ratio of times.
+
+    Attributes:
+        log_ratio: natural logarithm of numerator over denominator.
+        variance: variance of that estimate within the process.
+        blocks: blocks it was made from.
+    """
+
+    log_ratio: LogRatio
+    variance: Variance
+    blocks: Annotated[int, Field(ge=1)]
+
+
+class ProcessRecord(Record):
+    """What one process measured of a case, in brief.
+
+    Attributes:
+        seconds: median seconds per call by variant.
+        candidate_to_reference: candidate's time over the reference's.
+        candidate_to_yardstick: candidate's time over the fixed workload's, where that was measured.
+        warmup_seconds: time before the first kept block.
+        is_steady: whether warm-up ended because times settled.
+        dropped_blocks: blocks thrown away because the machine was disturbed.
+        kernels: the candidate's kernels by name; empty on a CPU.
+        concerns: what on the machine spoke against timing: a sentence by kind.
+    """
+
+    seconds: dict[str, Positive]
+    candidate_to_reference: RatioRecord
+    candidate_to_yardstick: RatioRecord | None = None
+    warmup_seconds: NotNegative
+    is_steady: bool
+    dropped_blocks: Count = 0
+    kernels: dict[str, KernelRecord] = {}
+    concerns: dict[str, str] = {}
+
+    @property
+    def device_seconds(self) -> float | None:
+        """The kernels' own time per call; None on a CPU."""
+        return sum(kernel.seconds for kernel in self.kernels.values()) if self.kernels else None
+
+    @property
+    def launches(self) -> float | None:
+        """Kernels launched per call; None on a CPU."""
+        return sum(kernel.count for kernel in self.kernels.values()) if self.kernels else None
+
+
+class KernelRecord(Record):
+    """One kernel of the candidate on a GPU.
+
+    Attributes:
+        count: launches per call.
+        seconds: its own time per call, all launches together.
+    """
+
+    count: Positive
+    seconds: NotNegative
+
+
+class LeafRecord(Record):
+    """The numerics of one compared leaf, in brief.
+
+    Attributes:
+        dtype: name of the element type.
+        shape: extent of each dimension.
+        candidate_nrmse: candidate's root-mean-square error over the truth's root mean square.
+        candidate_max: candidate's largest error over the truth's largest magnitude.
+        reference_nrmse: the same for the reference.
+        reference_max: the same for the reference.
+        norm: root mean square of the truth.
+        sample: a few of the truth's values at seeded positions.
+    """
+
+    dtype: str
+    shape: tuple[Count, ...]
+    candidate_nrmse: NotNegative | None = None
+    candidate_max: NotNegative | None = None
+    reference_nrmse: NotNegative | None = None
+    reference_max: NotNegative | None = None
+    norm: NotNegative | None = None
+    sample: tuple[Finite, ...] = ()
+
+
+class GraphBreakRecord(Record):
+    """Where a graph was broken and why; see ``model.GraphBreak``."""
+
+    reason: str
+    file: str | None = None
+    line: int | None = None
+    code: str | None = None
+
+
+class CompileRecord(Record):
+    """Exact figures of the compilation; None means unknown, never zero. See ``model.CompileFacts``."""
+
+    status: str
+    used: str | None = None
+    graphs: Count | None = None
+    graph_breaks: Count | None = None
+    recompiles: Count | None = None
+    eager_frames: Count | None = None
+    cold_seconds: NotNegative | None = None
+    breaks: tuple[GraphBreakRecord, ...] = ()
+    counters: dict[str, int] = {}
+
+
+class MemoryRecord(Record):
+    """Bytes per call of both sides; None means unknown."""
+
+    candidate_peak_bytes: Count | None = None
+    reference_peak_bytes: Count | None = None
+
+
+class Evidence(Record):
+    """Everything that was measured of a case; a part that was not measured is absent."""
+
+    timing: tuple[ProcessRecord, ...] = ()
+    numerics: dict[str, LeafRecord] = {}
+    compile: CompileRecord | None = None
+    memory: MemoryRecord | None = None
+
+
+class Recording(Record):
+    """Evidence as accepted at one moment.
+
+    Attributes:
+        recorded: when, with time zone.
+        environment: digest of the environment, a key of ``environment.json``.
+        revision: commit of the measured code, where there is one.
+        evidence: what was measured.
+    """
+
+    recorded: AwareDatetime
+    environment: Digest
+    revision: str | None = None
+    evidence: Evidence
+
+
+class CaseBaseline(Record):
+    """The file of one case: its recordings, oldest first.
+
+    Attributes:
+        schema_version: which schema the file follows, written as ``schema``.
+        case: id of the case.
+        recordings: accepted evidence; the last one is the level to compare with, together with earlier ones that
+            agreed with it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
+    case: str
+    recordings: Annotated[tuple[Recording, ...], Field(min_length=1)]
+
+
+class EnvironmentFile(Record):
+    """The file ``environment.json`` of an environment's directory: full fingerprints by digest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
+    fingerprints: dict[Digest, dict[str, FieldValue]] = {}

@@ -1,0 +1,286 @@
+"""What users may ask for: settings of a run and of a case, merged from four places.
+
+Order of precedence: built-in < ``[tool.nnopt]`` in pyproject.toml < command line < marker (the closest wins per
+argument). Everything is validated here, before anything is compiled or measured.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pytest_nnopt.errors import ConfigError
+from pytest_nnopt.model import CheckName
+from pytest_nnopt.units import parse_fraction, parse_seconds
+
+if sys.version_info >= (3, 11):  # pragma: no branch
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+
+def parse_device(value: str) -> str:
+    """Accept ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", value):
+        raise ConfigError(f"{value!r} is no device; write 'cpu', 'cuda' or 'cuda:N'")
+    return value
+
+
+def _readable(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Adapt a parser of ours to pydantic, which expects ValueError."""
+
+    def validate(value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return parse(value)
+        except (ConfigError, TypeError, OverflowError) as error:
+            raise ValueError(str(error)) from None
+
+    return validate
+
+
+Fraction = Annotated[float, BeforeValidator(_readable(parse_fraction))]
+Seconds = Annotated[float, BeforeValidator(_readable(parse_seconds))]
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+FallbackStep = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "eager"]
+Device = Annotated[str, BeforeValidator(_readable(parse_device))]
+
+
+_SectionT = TypeVar("_SectionT", bound="_Section")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True, strict=True
+    )
+
+
+class CompileConfig(_Section):
+    """How the candidate is compiled: the arguments of ``torch.compile``, and what to try when they do not serve."""
+
+    mode: CompileMode | None = None
+    """Preset of ``torch.compile``."""
+    backend: str | Callable[..., Any] = "inductor"
+    """Name of a registered backend, or a callable backend."""
+    fullgraph: bool = False
+    """Raise an error instead of breaking the graph."""
+    dynamic: bool | None = None
+    """Compile for symbolic shapes (true), for the given shapes (false), or as torch decides (none)."""
+    options: dict[str, Any] | None = None
+    """Options of the backend; torch does not allow them beside ``mode``."""
+    fallback: Annotated[tuple[FallbackStep, ...], Field(strict=False)] = ()
+    """Modes to try in order when compilation fails; given in a test's marker, a fallback is allowed there."""
+
+    @model_validator(mode="after")
+    def _options_exclude_mode(self) -> CompileConfig:
+        if self.mode is not None and self.options is not None:
+            raise ValueError("mode and options cannot both be given; a mode is a preset of options")
+        return self
+
+
+class ToleranceConfig(_Section):
+    """How far the candidate's numbers may be from the reference's."""
+
+    rtol: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Relative tolerance, element by element; none selects the comparison with a float64 run."""
+    atol: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Absolute tolerance, element by element; none selects the comparison with a float64 run."""
+    equal_nan: bool = True
+    """Whether NaN in the same place on both sides is agreement."""
+    strides: bool = False
+    """Whether memory layout must agree too."""
+
+
+class SpeedupConfig(_Section):
+    """How much faster than eager the candidate must be."""
+
+    min: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Smallest accepted ratio of eager to candidate time."""
+
+
+class LimitsConfig(_Section):
+    """How much worse than its baseline a case may become."""
+
+    latency: Fraction | None = None
+    """Tolerated slowdown against the baseline; none means 10 % on CPU and 5 % on a GPU."""
+    device_time: Fraction = 0.02
+    """Tolerated growth of the kernels' own time on a GPU."""
+    memory: Fraction = 0.02
+    """Tolerated growth of peak memory."""
+    compile_time: Fraction = 10.0
+    """Tolerated growth of cold compile time, like ``"300%"``. The default is wide: it varies on a shared machine,
+    and the first C++ compile on a new one also precompiles torch's headers, which takes several times as long."""
+    graph_breaks: Annotated[int, Field(ge=0)] | None = None
+    """Most graph breaks allowed; none compares with the baseline alone."""
+    recompiles: Annotated[int, Field(ge=0)] | None = None
+    """Most recompilations allowed; none compares with the baseline alone."""
+
+
+class CaseConfig(_Section):
+    """Everything that can differ between cases."""
+
+    compile: CompileConfig = CompileConfig()
+    tolerance: ToleranceConfig = ToleranceConfig()
+    speedup: SpeedupConfig = SpeedupConfig()
+    limits: LimitsConfig = LimitsConfig()
+    is_fallback_allowed: bool = False
+    """Whether this case's own marker declared the fallback chain."""
+
+
+class Settings(_Section):
+    """Everything that holds for a whole run: ``[tool.nnopt]`` and the command line."""
+
+    baseline_dir: Annotated[Path, Field(strict=False)] = Path("baselines")
+    """Where baselines live, relative to pytest's rootdir."""
+    missing: Literal["fail", "record"] = "fail"
+    """What a missing baseline does."""
+    only: Annotated[tuple[Annotated[CheckName, Field(strict=False)], ...], Field(strict=False, min_length=1)] | None = (
+        None
+    )
+    """The checks to run; none runs all."""
+    device: Device | None = None
+    """Where models and inputs are moved; none leaves them where the test put them."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Threads that torch computes with in every case; none means half of the usable cores, so that whatever else runs
+    on the machine does not hold up every parallel region."""
+    budget: Seconds = 60.0
+    """How long the timing of one case may take, in seconds or like ``"2min"``; then it stays undecided."""
+    false_alarms: Annotated[Fraction, Field(gt=0, lt=0.5)] = 0.01
+    """How often the timing of unchanged code may fail a case."""
+    suite_false_alarms: Annotated[Fraction, Field(gt=0, lt=0.5)] = 0.05
+    """How often the timing of unchanged code may fail at least one case of the suite."""
+    effect: Fraction | None = None
+    """Tolerated slowdown of every case whose marker does not declare one; the same as ``limits.latency``."""
+    processes: Annotated[int, Field(ge=1, le=100)] = 10
+    """How many processes ``--nnopt-update`` measures for a baseline."""
+    compile: dict[str, Any] = {}
+    """Project-wide defaults of ``nnopt_compile``."""
+    tolerance: dict[str, Any] = {}
+    """Project-wide defaults of ``nnopt_tolerance``."""
+    speedup: dict[str, Any] = {}
+    """Project-wide defaults of ``nnopt_speedup``."""
+    limits: dict[str, Any] = {}
+    """Project-wide defaults of ``nnopt_limits``."""
+
+    @model_validator(mode="after")
+    def _case_defaults_are_valid(self) -> Settings:
+        for name, section in CASE_SECTIONS.items():
+            validate_section(section, getattr(self, name), f"[tool.nnopt.{name}]")
+        return self
+
+    def is_asked(self, check: CheckName) -> bool:
+        """Whether the run is to answer this question."""
+        return self.only is None or check in self.only
+
+
+CASE_SECTIONS: Mapping[str, type[_Section]] = {
+    "compile": CompileConfig,
+    "tolerance": ToleranceConfig,
+    "speedup": SpeedupConfig,
+    "limits": LimitsConfig,
+}
+
+
+def read_pyproject(path: Path) -> dict[str, Any]:
+    """Return the table ``[tool.nnopt]`` of a pyproject.toml, empty where there is none.
+
+    Raises:
+        ConfigError: the file is not TOML, or the entry is no table.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    table = tools.get("nnopt", {}) if isinstance(tools, dict) else tools
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: [tool.nnopt] must be a table")
+    return table
+
+
+def load_settings(pyproject: Mapping[str, Any], command_line: Mapping[str, Any]) -> Settings:
+    """Merge the two sources of run-wide settings; on the command line, None means not given.
+
+    Raises:
+        ConfigError: a key is unknown or a value impossible; the message names both.
+    """
+    validate_section(Settings, pyproject, "[tool.nnopt]")
+    given = {key: value for key, value in command_line.items() if value is not None}
+    return validate_section(Settings, {**pyproject, **given}, "command line")
+
+
+def resolve_case(settings: Settings, markers: Mapping[str, Sequence[Mapping[str, Any]]], where: str) -> CaseConfig:
+    """Merge project-wide defaults with a test's markers.
+
+    Args:
+        settings: run-wide settings with the project's defaults.
+        markers: section name to the keyword arguments of each marker of that section, closest to the test first.
+        where: names the test in an error.
+
+    Raises:
+        ConfigError: an argument is unknown or impossible; the message names test, marker and argument.
+    """
+    sections: dict[str, _Section] = {}
+    for name, section in CASE_SECTIONS.items():
+        merged: dict[str, Any] = dict(getattr(settings, name))
+        if name == "limits" and settings.effect is not None:
+            merged["latency"] = settings.effect
+        for arguments in reversed(markers.get(name, ())):
+            merged.update(arguments)
+        if name == "compile":
+            merged = _drop_the_overridden_half(merged, markers.get(name, ()))
+        sections[name] = validate_section(section, merged, f"{where}: nnopt_{name}")
+    is_allowed = any("fallback" in arguments for arguments in markers.get("compile", ()))
+    return CaseConfig(**sections, is_fallback_allowed=is_allowed)  # type: ignore[arg-type]  # built from CASE_SECTIONS
+
+
+def _drop_the_overridden_half(merged: dict[str, Any], markers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Let a closer ``mode`` replace a farther ``options`` and the reverse, since torch takes one of them."""
+    for arguments in markers:
+        given = [key for key in ("mode", "options") if arguments.get(key) is not None]
+        if len(given) == 1:
+            other = "options" if given == ["mode"] else "mode"
+            return {key: value for key, value in merged.items() if key != other}
+        if given:
+            break
+    return merged
+
+
+def validate_section(section: type[_SectionT], values: Mapping[str, Any], where: str) -> _SectionT:
+    """Build a section from a user's values.
+
+    Raises:
+        ConfigError: a key is unknown or a value impossible; every wrong one is named, with ``where``.
+    """
+    try:
+        return section(**values)
+    except ValidationError as error:
+        firsts = {detail["loc"][:1]: detail for detail in reversed(error.errors())}
+        lines = [_describe(section, detail, where) for detail in reversed(firsts.values())]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _describe(section: type[_Section], detail: Mapping[str, Any], where: str) -> str:
+    """Say in a user's words which argument pydantic refused and what it would take."""
+    name = ".".join(str(part) for part in detail["loc"][:1])
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: unknown argument {name!r}; known: {', '.join(section.model_fields)}"
+    message = str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    if not name:
+        return f"{where}: {message}"
+    return (
+        f"{where}: {name}={detail['input']!r} {message}"
+        if message.startswith("must be")
+        else f"{where}: {name}: {message}"
+    )

@@ -1,0 +1,1 @@
+"""Estimates, intervals and decisions on plain numbers; imports neither pytest nor torch."""

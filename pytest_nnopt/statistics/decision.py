@@ -1,0 +1,262 @@
+"""Whether a candidate became slower than its limit, or is fast enough: evidence of processes in, an outcome out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.model import Interval, Outcome
+from pytest_nnopt.statistics.distributions import t_quantile, t_tail
+from pytest_nnopt.statistics.evidence import compare_processes, summarise_processes
+from pytest_nnopt.statistics.power import as_change, check_limit, detectable_log_ratio
+from pytest_nnopt.statistics.sequential import SequentialPlan
+from pytest_nnopt.statistics.strays import stray_probability
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_nnopt.statistics.estimate import ProcessEstimate
+    from pytest_nnopt.statistics.evidence import Evidence
+    from pytest_nnopt.statistics.prior import VariancePrior
+    from pytest_nnopt.statistics.sequential import Look
+
+DEFAULT_PLAN = SequentialPlan()
+
+
+class Reason(str, Enum):
+    """Why a decision came out as it did; the last three leave the question open.
+
+    ``CONFIRMED_IN_SUITE``: open on its own, failed once the rest of the suite was known. ``UNCONFIRMED``: slower with
+    significance, but a few stray processes could explain it. ``NEAR_LIMIT``: the figure is too close to the limit for
+    either side. ``TOO_NOISY``: even no change at all would not have passed.
+    """
+
+    SLOWER_THAN_LIMIT = "slower_than_limit"
+    WITHIN_LIMIT = "within_limit"
+    FASTER = "faster"
+    BELOW_MINIMUM = "below_minimum"
+    ABOVE_MINIMUM = "above_minimum"
+    CONFIRMED_IN_SUITE = "confirmed_in_suite"
+    UNCONFIRMED = "unconfirmed"
+    NEAR_LIMIT = "near_limit"
+    TOO_NOISY = "too_noisy"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to one question about a ratio, with everything a reader needs to judge it.
+
+    Changes are relative: 0.05 is 5 % slower than the baseline or, of ``decide_minimum``, a ratio of 1.05.
+
+    Attributes:
+        outcome: passed, improved, failed or inconclusive.
+        reason: why.
+        change: the estimate.
+        interval: its bounds at the levels spent on this look: a failure needs the one, a pass the other.
+        minimum_detectable_effect: the smallest change that this evidence would fail in 95 % of runs; of
+            ``decide_minimum``, the smallest shortfall below the minimum.
+        processes: how many processes of the candidate were seen.
+        next_look: how many processes the next look needs; None when decided, or when the plan is spent.
+        p_value: probability of evidence as strong as this without a slowdown, corrected for the number of looks.
+        alarm_level: one-sided level of the bound that a failure needs at this look.
+        pass_level: one-sided level of the bound that a pass needs at this look.
+        process_sd: standard deviation of one process's log-ratio as used: measured, moderated by the prior.
+        between_sd: the part of ``process_sd`` that measuring longer in one process does not remove.
+        within_sd: standard error of one candidate process's figure from its own blocks.
+        baseline_sd: standard deviation between baseline processes as measured, None below two processes.
+    """
+
+    outcome: Outcome
+    reason: Reason
+    change: float
+    interval: Interval
+    minimum_detectable_effect: float
+    processes: int
+    next_look: int | None
+    p_value: float
+    alarm_level: float
+    pass_level: float
+    process_sd: float
+    between_sd: float
+    within_sd: float
+    baseline_sd: float | None
+
+    @property
+    def needs_more(self) -> bool:
+        """Whether another process may still decide the question."""
+        return self.next_look is not None
+
+
+def decide_regression(
+    candidate: Sequence[ProcessEstimate],
+    baseline: Sequence[ProcessEstimate],
+    *,
+    limit: float,
+    prior: VariancePrior,
+    plan: SequentialPlan = DEFAULT_PLAN,
+) -> Decision:
+    """Decide whether a candidate became slower than its baseline by more than ``limit``.
+
+    Failed: the lower bound of the change is above zero at the level spent on this look, and the estimate is above
+    the limit, also without as many of the slowest processes as may have gone astray by chance. Passed: the upper
+    bound is below the limit. Improved: passed, significantly faster, and by more than half the limit; left
+    unrecorded, that much could be lost again unseen. Otherwise more processes are asked for while looks are left.
+
+    Args:
+        candidate: log-ratios of the candidate's processes in the order measured, negative is faster.
+        baseline: the same figure of the baseline's processes.
+        limit: the tolerated relative slowdown, 0.05 for 5 %.
+        prior: what other cases teach about the variance of one process.
+        plan: when evidence is looked at, and what errors may cost.
+
+    Raises:
+        MeasurementError: a side is empty, a figure is not finite, a variance or the limit is negative.
+    """
+    evidence = compare_processes(candidate, baseline, prior)
+    finding = _Finding(evidence, check_limit(limit), plan.look_at(evidence.processes))
+    outcome, reason = finding.answer
+    return _as_decision(
+        finding,
+        outcome=outcome,
+        reason=reason,
+        change=as_change(evidence.log_ratio),
+        bounds=(as_change(finding.low), as_change(finding.high)),
+        minimum_detectable_effect=as_change(finding.detectable_log_ratio),
+        plan=plan,
+    )
+
+
+def decide_minimum(
+    samples: Sequence[ProcessEstimate],
+    *,
+    minimum: float,
+    prior: VariancePrior,
+    plan: SequentialPlan = DEFAULT_PLAN,
+) -> Decision:
+    """Decide whether a ratio, such as the speedup reference/candidate, reaches a declared minimum.
+
+    Failed: the upper bound of the ratio is below the minimum at the level spent on this look. Passed: the lower
+    bound is above the minimum. Otherwise more processes are asked for while the plan has looks left.
+
+    Args:
+        samples: log-ratios of the processes in the order measured, larger is better. Estimates of
+            candidate/reference serve through their ``inverse``.
+        minimum: the ratio that must be reached, 1.15 for a speedup of 15 %.
+        prior: what other cases teach about the variance of one process.
+        plan: when evidence is looked at, and what errors may cost.
+
+    Raises:
+        MeasurementError: there is no sample, a figure is not finite, a variance is negative, the minimum not positive.
+    """
+    if not (math.isfinite(minimum) and minimum > 0):
+        raise MeasurementError(f"minimum is {minimum}; a ratio is positive and finite")
+    aim = math.log(minimum)
+    shortfalls = [replace(sample, log_ratio=aim - sample.log_ratio) for sample in samples]
+    evidence = summarise_processes(shortfalls, prior)
+    finding = _Finding(evidence, 0.0, plan.look_at(evidence.processes))
+    outcome, reason = finding.answer
+    return _as_decision(
+        finding,
+        outcome=Outcome.PASSED if outcome is Outcome.IMPROVED else outcome,
+        reason=_MINIMUM_REASONS.get(reason, reason),
+        change=as_change(aim - evidence.log_ratio),
+        bounds=(as_change(aim - finding.high), as_change(aim - finding.low)),
+        minimum_detectable_effect=-as_change(-finding.detectable_log_ratio),
+        plan=plan,
+    )
+
+
+_MINIMUM_REASONS = {
+    Reason.SLOWER_THAN_LIMIT: Reason.BELOW_MINIMUM,
+    Reason.WITHIN_LIMIT: Reason.ABOVE_MINIMUM,
+    Reason.FASTER: Reason.ABOVE_MINIMUM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """Evidence held against a limit at one look; log-ratios, more is slower."""
+
+    evidence: Evidence
+    log_limit: float
+    look: Look
+
+    @property
+    def low(self) -> float:
+        return self.evidence.log_ratio - self._half_width(self.look.alarm_level)
+
+    @property
+    def high(self) -> float:
+        return self.evidence.log_ratio + self._half_width(self.look.pass_level)
+
+    @property
+    def tail(self) -> float:
+        """Probability of such evidence without a slowdown, by ordinary scatter or by strays, at this look alone."""
+        by_scatter = t_tail(self.evidence.statistic, self.evidence.noise.degrees_of_freedom)
+        return max(by_scatter, stray_probability(self.evidence, self.log_limit))
+
+    @property
+    def answer(self) -> tuple[Outcome, Reason]:
+        if self.tail <= self.look.alarm_level:
+            return Outcome.FAILED, Reason.SLOWER_THAN_LIMIT
+        if self.high < self.log_limit:
+            return (Outcome.IMPROVED, Reason.FASTER) if self._is_faster else (Outcome.PASSED, Reason.WITHIN_LIMIT)
+        if self.low > 0 and self.evidence.log_ratio > self.log_limit:
+            return Outcome.INCONCLUSIVE, Reason.UNCONFIRMED
+        return Outcome.INCONCLUSIVE, Reason.TOO_NOISY if self._is_blind else Reason.NEAR_LIMIT
+
+    @property
+    def detectable_log_ratio(self) -> float:
+        """The smallest true log-ratio that evidence of this precision would fail."""
+        return detectable_log_ratio(
+            self.evidence.noise,
+            self.evidence.standard_error,
+            processes=self.evidence.processes,
+            log_limit=self.log_limit,
+            level=self.look.alarm_level,
+        )
+
+    @property
+    def _is_faster(self) -> bool:
+        estimate = self.evidence.log_ratio
+        return estimate + self._half_width(self.look.alarm_level) < 0 and estimate < -self.log_limit / 2
+
+    @property
+    def _is_blind(self) -> bool:
+        return self._half_width(self.look.pass_level) >= self.log_limit > 0
+
+    def _half_width(self, level: float) -> float:
+        return t_quantile(level, self.evidence.noise.degrees_of_freedom) * self.evidence.standard_error
+
+
+def _as_decision(
+    finding: _Finding,
+    *,
+    outcome: Outcome,
+    reason: Reason,
+    change: float,
+    bounds: tuple[float, float],
+    minimum_detectable_effect: float,
+    plan: SequentialPlan,
+) -> Decision:
+    evidence, look = finding.evidence, finding.look
+    undecided = outcome is Outcome.INCONCLUSIVE
+    return Decision(
+        outcome=outcome,
+        reason=reason,
+        change=change,
+        interval=Interval(*bounds, confidence=1 - look.alarm_level - look.pass_level),
+        minimum_detectable_effect=minimum_detectable_effect,
+        processes=evidence.processes,
+        next_look=plan.next_look(evidence.processes) if undecided else None,
+        p_value=min(1.0, finding.tail / look.alarm_share),
+        alarm_level=look.alarm_level,
+        pass_level=look.pass_level,
+        process_sd=evidence.noise.standard_deviation,
+        between_sd=math.sqrt(evidence.between_variance),
+        within_sd=math.sqrt(evidence.within_variance),
+        baseline_sd=evidence.baseline_sd,
+    )

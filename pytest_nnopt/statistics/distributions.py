@@ -1,0 +1,32 @@
+"""Tails of the distributions used, from ``scipy.special``: importing ``scipy.stats`` would cost twice as much."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from statistics import NormalDist
+
+from scipy.special import bdtrc, stdtr, stdtrit
+
+
+@lru_cache(maxsize=4096)
+def t_quantile(level: float, degrees_of_freedom: float) -> float:
+    """Return the value that Student's t exceeds with probability ``level``."""
+    return -float(stdtrit(degrees_of_freedom, level))
+
+
+def t_tail(statistic: float, degrees_of_freedom: float) -> float:
+    """Return the probability that Student's t exceeds ``statistic``."""
+    return float(stdtr(degrees_of_freedom, -statistic))
+
+
+@lru_cache(maxsize=1024)
+def binomial_tail(count: int, trials: int, probability: float) -> float:
+    """Return the probability of more than ``count`` successes."""
+    return float(bdtrc(count, trials, probability))
+
+
+@lru_cache(maxsize=256)
+def mean_of_smallest(kept: int, trials: int) -> float:
+    """Return the expected mean of the ``kept`` smallest of ``trials`` standard normal values (Blom 1958)."""
+    normal = NormalDist()
+    return sum(normal.inv_cdf((rank - 0.375) / (trials + 0.25)) for rank in range(1, kept + 1)) / kept

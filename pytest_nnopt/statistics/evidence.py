@@ -1,0 +1,183 @@
+"""Evidence of several processes brought together: a difference, its standard error, and where the noise sits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import fmean, quantiles
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.errors import MeasurementError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_nnopt.statistics.estimate import ProcessEstimate
+    from pytest_nnopt.statistics.prior import VariancePrior
+
+SESSION_SHARE = 0.05
+"""Variance that all processes of one run are assumed to share, as a share of one process's variance."""
+
+_CLIP_DEVIATIONS = 4.0
+_CLIP_MINIMUM_PROCESSES = 4
+_NORMAL_INTERQUARTILE_RANGE = 1.349
+"""Interquartile range of the normal distribution in standard deviations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known about a log-ratio, its baseline subtracted where there is one; more is slower.
+
+    Attributes:
+        log_ratios: one figure for each process of the candidate, fastest first.
+        standard_error: of their mean.
+        noise: variance of one process's figure, measured and moderated, with its degrees of freedom.
+        within_variance: mean variance inside the candidate's processes.
+        baseline_processes: how many processes the baseline holds, None where there is none.
+        baseline_sd: standard deviation between the baseline's processes, None below two of them.
+    """
+
+    log_ratios: tuple[float, ...]
+    standard_error: float
+    noise: VariancePrior
+    within_variance: float
+    baseline_processes: int | None = None
+    baseline_sd: float | None = None
+
+    @property
+    def processes(self) -> int:
+        """How many processes of the candidate were seen."""
+        return len(self.log_ratios)
+
+    @property
+    def log_ratio(self) -> float:
+        """The estimate: the mean over processes."""
+        return fmean(self.log_ratios)
+
+    @property
+    def statistic(self) -> float:
+        """The estimate in standard errors."""
+        return self.log_ratio / self.standard_error
+
+    @property
+    def between_variance(self) -> float:
+        """The part of one process's variance that its own blocks do not explain."""
+        return max(0.0, self.noise.variance - self.within_variance)
+
+    def slow_processes_to_spare(self, log_limit: float) -> int:
+        """Return how many of the slowest processes can be left out with the mean of the others above the limit.
+
+        -1 where even the mean of all is not above it.
+        """
+        for kept in range(1, self.processes + 1):
+            if fmean(self.log_ratios[:kept]) > log_limit:
+                return self.processes - kept
+        return -1
+
+
+def compare_processes(
+    candidate: Sequence[ProcessEstimate], baseline: Sequence[ProcessEstimate], prior: VariancePrior
+) -> Evidence:
+    """Weigh a candidate's processes against a baseline's.
+
+    The variance of one process is moderated (Smyth 2004): squared deviations of both groups from their means are
+    added to the prior's. Noise inside the candidate's processes beyond the baseline's comes on top, because a
+    single process cannot show it as a deviation.
+
+    Raises:
+        MeasurementError: either side is empty or holds a figure that is not finite or a negative variance.
+    """
+    _check_estimates(candidate, "candidate")
+    _check_estimates(baseline, "baseline")
+    figures = [estimate.log_ratio for estimate in candidate]
+    recorded = [estimate.log_ratio for estimate in baseline]
+    clipped = _clip_strays(recorded, prior)
+    centre = fmean(clipped)
+    noise = prior.updated(_sum_of_squares(figures) + _sum_of_squares(clipped), len(figures) + len(clipped) - 2)
+    within = _mean_variance(candidate)
+    excess = max(0.0, within - _mean_variance(baseline))
+    return Evidence(
+        log_ratios=tuple(sorted(figure - centre for figure in figures)),
+        standard_error=math.hypot(
+            standard_error(noise, processes=len(figures), baseline_processes=len(recorded)),
+            math.sqrt(excess / len(figures)),
+        ),
+        noise=noise,
+        within_variance=within,
+        baseline_processes=len(recorded),
+        baseline_sd=math.sqrt(_sum_of_squares(recorded) / (len(recorded) - 1)) if len(recorded) > 1 else None,
+    )
+
+
+def summarise_processes(samples: Sequence[ProcessEstimate], prior: VariancePrior) -> Evidence:
+    """Weigh processes on their own, for a ratio that is held against a declared figure.
+
+    Raises:
+        MeasurementError: there is no process, or one holds a figure that is not finite or a negative variance.
+    """
+    _check_estimates(samples, "measured")
+    figures = [estimate.log_ratio for estimate in samples]
+    noise = prior.updated(_sum_of_squares(figures), len(figures) - 1)
+    return Evidence(
+        log_ratios=tuple(sorted(figures)),
+        standard_error=standard_error(noise, processes=len(figures)),
+        noise=noise,
+        within_variance=_mean_variance(samples),
+    )
+
+
+def recorded_noise(baseline: Sequence[ProcessEstimate], prior: VariancePrior) -> VariancePrior:
+    """Return the noise of one process that a baseline shows, moderated by the prior, before anything is measured.
+
+    Raises:
+        MeasurementError: the baseline is empty or holds a figure that is not finite or a negative variance.
+    """
+    _check_estimates(baseline, "baseline")
+    clipped = _clip_strays([estimate.log_ratio for estimate in baseline], prior)
+    return prior.updated(_sum_of_squares(clipped), len(clipped) - 1)
+
+
+def standard_error(noise: VariancePrior, *, processes: int, baseline_processes: int | None = None) -> float:
+    """Return the standard error of a mean over processes, or of its difference from a baseline's mean.
+
+    What all processes of a run share does not average out: ``SESSION_SHARE`` of the variance stays.
+    """
+    parts = 1 / processes + SESSION_SHARE + (1 / baseline_processes if baseline_processes else 0.0)
+    return math.sqrt(noise.variance * parts)
+
+
+def _check_estimates(estimates: Sequence[ProcessEstimate], role: str) -> None:
+    if not estimates:
+        raise MeasurementError(f"no {role} process; a decision needs at least one")
+    for index, estimate in enumerate(estimates):
+        if not math.isfinite(estimate.log_ratio):
+            raise MeasurementError(f"log-ratio of {role} process {index} is {estimate.log_ratio}; it must be finite")
+        if not (math.isfinite(estimate.variance) and estimate.variance >= 0):
+            raise MeasurementError(
+                f"variance of {role} process {index} is {estimate.variance}; it must be finite and not negative"
+            )
+
+
+def _clip_strays(figures: list[float], prior: VariancePrior) -> list[float]:
+    """Pull baseline processes that went astray to four robust deviations from the median.
+
+    One stray would otherwise shift the mean and hide slowdowns behind an inflated variance. The deviation is the
+    interquartile range's, moderated by the prior.
+    """
+    if len(figures) < _CLIP_MINIMUM_PROCESSES:
+        return figures
+    lower, median, upper = quantiles(figures, n=4, method="inclusive")
+    df = len(figures) - 1
+    spread = (upper - lower) / _NORMAL_INTERQUARTILE_RANGE
+    reach = _CLIP_DEVIATIONS * prior.updated(df * spread**2, df).standard_deviation
+    return [min(max(figure, median - reach), median + reach) for figure in figures]
+
+
+def _mean_variance(estimates: Sequence[ProcessEstimate]) -> float:
+    return fmean(estimate.variance for estimate in estimates)
+
+
+def _sum_of_squares(figures: Sequence[float]) -> float:
+    """Return the sum of squared deviations from the mean."""
+    mean = fmean(figures)
+    return math.fsum((figure - mean) ** 2 for figure in figures)

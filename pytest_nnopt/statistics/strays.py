@@ -1,0 +1,36 @@
+"""Whether processes that went astray could explain what looks like a slowdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.statistics.distributions import binomial_tail, t_tail
+
+if TYPE_CHECKING:
+    from pytest_nnopt.statistics.evidence import Evidence
+
+STRAY_PROBABILITY = 0.03
+"""How often a process is taken to be slow for reasons of its own, whatever the other processes do."""
+
+HEAVY_TAIL_DEGREES_OF_FREEDOM = 3.0
+"""Student's t with this many degrees of freedom is as heavy-tailed as single processes are."""
+
+
+def stray_probability(evidence: Evidence, log_limit: float) -> float:
+    """Return how probable it is that strays alone put the estimate above the limit.
+
+    If the processes other than the m slowest are above the limit too, more than m of them must have gone astray
+    together; or the statistic must be an extreme of a heavy-tailed distribution. The less probable of the two
+    counts. So one process can only fail a case by being slow beyond all measure.
+    """
+    spare = evidence.slow_processes_to_spare(log_limit)
+    if spare < 0:
+        return 1.0
+    by_count = binomial_tail(spare, evidence.processes, STRAY_PROBABILITY)
+    heavy_tail = min(evidence.noise.degrees_of_freedom, HEAVY_TAIL_DEGREES_OF_FREEDOM)
+    return min(by_count, t_tail(evidence.statistic, heavy_tail))
+
+
+def strays_allowed(processes: int, level: float) -> int:
+    """Return how many of ``processes`` may be strays, so that more of them are less probable than ``level``."""
+    return next(count for count in range(processes + 1) if binomial_tail(count, processes, STRAY_PROBABILITY) <= level)
