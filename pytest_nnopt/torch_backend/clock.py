@@ -1,0 +1,117 @@
+"""Clocks that time calls on a device: the host's counter on a CPU, events of the stream on a GPU."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from pytest_nnopt.measurement.clock import Clock
+
+_FALLBACK_CACHE_BYTES = 64 * 2**20
+
+
+class WallClock:
+    """The host's performance counter, for work that is done when the call returns."""
+
+    def now(self) -> float:
+        """Return the performance counter in seconds."""
+        return time.perf_counter()
+
+    def time_calls(self, call: Callable[[], object], count: int) -> float:
+        """Run ``call`` ``count`` times and return the seconds together, with a loop cost below 0.1 µs a call."""
+        repeats = itertools.repeat(None, count)
+        start = time.perf_counter_ns()
+        for _ in repeats:
+            call()
+        return (time.perf_counter_ns() - start) * 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class CudaTiming:
+    """One timing seen from both ends.
+
+    Attributes:
+        event_seconds: between two events of the stream: from when the GPU reached the first call to when it finished
+            the last, gaps between kernels included.
+        host_seconds: from the first call's start on the host until the GPU was done.
+    """
+
+    event_seconds: float
+    host_seconds: float
+
+
+class CudaClock:
+    """Events around the loop on the current stream of one GPU.
+
+    Args:
+        device: the GPU; None is the current one.
+        flushes_cache: overwrites a buffer larger than the L2 cache before every call, outside the time, so that each
+            call finds a cold cache as it does in a program that does other work in between.
+    """
+
+    def __init__(self, device: torch.device | None = None, *, flushes_cache: bool = False) -> None:
+        self._device = device or torch.device("cuda", torch.cuda.current_device())
+        self._flush_buffer = _make_flush_buffer(self._device) if flushes_cache else None
+
+    def now(self) -> float:
+        """Return the host's performance counter in seconds."""
+        return time.perf_counter()
+
+    def time_calls(self, call: Callable[[], object], count: int) -> float:
+        """Return ``time_both``'s event seconds, or with a cold cache the sum over the single calls."""
+        if self._flush_buffer is not None:
+            return self._time_cold_calls(call, count, self._flush_buffer)
+        return self.time_both(call, count).event_seconds
+
+    def time_both(self, call: Callable[[], object], count: int) -> CudaTiming:
+        """Run ``call`` ``count`` times on an idle GPU and return the time by events and by the host's counter."""
+        with torch.cuda.device(self._device):
+            first, last = _make_event(), _make_event()
+            repeats = itertools.repeat(None, count)
+            torch.cuda.synchronize(self._device)
+            start = time.perf_counter_ns()
+            first.record()
+            for _ in repeats:
+                call()
+            last.record()
+            torch.cuda.synchronize(self._device)
+            host_seconds = (time.perf_counter_ns() - start) * 1e-9
+        return CudaTiming(event_seconds=_seconds_between(first, last), host_seconds=host_seconds)
+
+    def _time_cold_calls(self, call: Callable[[], object], count: int, buffer: torch.Tensor) -> float:
+        with torch.cuda.device(self._device):
+            events = [(_make_event(), _make_event()) for _ in range(count)]
+            torch.cuda.synchronize(self._device)
+            for first, last in events:
+                buffer.zero_()
+                first.record()
+                call()
+                last.record()
+            torch.cuda.synchronize(self._device)
+        return sum(_seconds_between(first, last) for first, last in events)
+
+
+def make_clock(device: torch.device) -> Clock:
+    """Return the clock that sees all the work of a call on ``device``."""
+    return CudaClock(device) if device.type == "cuda" else WallClock()
+
+
+def _make_event() -> torch.cuda.Event:
+    event: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    return event
+
+
+def _seconds_between(first: torch.cuda.Event, last: torch.cuda.Event) -> float:
+    return float(first.elapsed_time(last)) * 1e-3
+
+
+def _make_flush_buffer(device: torch.device) -> torch.Tensor:
+    """Return a buffer of twice the L2 cache's size."""
+    cache_bytes = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0) or _FALLBACK_CACHE_BYTES
+    return torch.empty(2 * cache_bytes, dtype=torch.int8, device=device)

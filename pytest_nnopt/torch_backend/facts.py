@@ -1,0 +1,69 @@
+"""What torch, its compiler and the GPU say about themselves, as plain values for the fingerprint."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+
+import torch
+
+from pytest_nnopt.environment import Environment, FieldValue, host_facts
+
+_SETTING_PREFIXES = ("TORCHINDUCTOR_", "TORCHDYNAMO_", "TORCH_COMPILE_", "TRITON_", "CUBLAS_", "NVIDIA_TF32_OVERRIDE")
+_HARMLESS_SETTINGS = ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS", "TRITON_CACHE_DIR")
+_SET_BY_THE_COMPILER = re.compile(r"TRITON_(PTXAS|CUOBJDUMP|NVDISASM|LIBDEVICE)\w*_PATH")
+"""The compiler itself sets these when it first compiles, so they say nothing about what a user chose."""
+
+
+def current_environment(device: torch.device) -> Environment:
+    """Fingerprint this process as it would measure on ``device``."""
+    facts: dict[str, FieldValue] = {
+        **host_facts(),
+        "device": device.type,
+        "torch": torch.__version__,
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "compiler_settings": _compiler_settings(),
+    }
+    if device.type == "cuda":
+        facts |= _gpu_facts(device)
+    return Environment(facts)
+
+
+def device_key(device: torch.device) -> str:
+    """Name the physical device that processes contend for: ``cpu`` for the host, else the GPU's UUID."""
+    if device.type != "cuda":
+        return device.type
+    return str(getattr(torch.cuda.get_device_properties(device), "uuid", device))
+
+
+def _gpu_facts(device: torch.device) -> dict[str, FieldValue]:
+    major, minor = torch.cuda.get_device_capability(device)
+    return {
+        "gpu": torch.cuda.get_device_name(device),
+        "capability": f"{major}.{minor}",
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        "triton": _installed_version("triton"),
+    }
+
+
+def _compiler_settings() -> str:
+    chosen = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_SETTING_PREFIXES)
+        and name not in _HARMLESS_SETTINGS
+        and not _SET_BY_THE_COMPILER.fullmatch(name)
+    }
+    return " ".join(f"{name}={chosen[name]}" for name in sorted(chosen))
+
+
+def _installed_version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

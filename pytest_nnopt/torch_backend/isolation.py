@@ -1,0 +1,95 @@
+"""A compiler without memory: what one case compiled can neither help nor harm the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch._dynamo
+import torch._dynamo.utils
+from torch._inductor import metrics, utils
+
+
+@contextlib.contextmanager
+def isolated_compilation(*, cache_dir: Path | None = None) -> Iterator[None]:
+    """Run the body with an empty compiler: nothing compiled, nothing cached, every counter at zero.
+
+    Args:
+        cache_dir: keep compiled code there and reuse what it holds, for a warm compile; by default a new directory
+            that is removed afterwards, for a cold one. A directory filled on another machine is not safe to reuse:
+            the cache does not know the instruction set its code was made for.
+    """
+    with contextlib.ExitStack() as stack:
+        if cache_dir is None:
+            cache_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-inductor-")))
+        stack.enter_context(_cached_in(cache_dir))
+        reset_compiler()
+        try:
+            yield
+        finally:
+            reset_compiler()
+
+
+def reset_compiler() -> None:
+    """Forget all compiled code and what was counted about it; the caches on disk stay.
+
+    ``torch._dynamo.reset`` alone leaves the counters, inductor's metrics and the compilation metrics standing.
+    """
+    with warnings_not_raised():
+        torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    torch._dynamo.utils.clear_compilation_metrics()
+    metrics.reset()
+
+
+@contextlib.contextmanager
+def warnings_not_raised() -> Iterator[None]:
+    """Show warnings even where filters make them errors, and those about torch's own inside not at all.
+
+    Raised inside the compiler, a warning would pass for its failure to compile.
+
+    Most come from its imports, which happen on first use, for instance in ``torch._dynamo.reset`` where there is a GPU.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+        yield
+
+
+def default_cache_dir() -> Path:
+    """Return the directory in which inductor keeps compiled code when nothing else is asked for."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    return Path(cache_dir())
+
+
+@contextlib.contextmanager
+def _cached_in(directory: Path) -> Iterator[None]:
+    """Point inductor and Triton at ``directory``, and drop what they hold in memory on the way in and out.
+
+    Does what ``torch._inductor.utils.fresh_cache`` does (``fresh_inductor_cache`` on torch 2.4), which can neither
+    keep its directory nor remove it when the body raises.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = {"TORCHINDUCTOR_CACHE_DIR": str(directory), "TRITON_CACHE_DIR": str(directory / "triton")}
+    before = {name: os.environ.get(name) for name in settings}
+    _clear_caches_in_memory()
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        _clear_caches_in_memory()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _clear_caches_in_memory() -> None:
+    clear = getattr(utils, "clear_caches", None) or utils.clear_inductor_caches
+    clear()

@@ -1,0 +1,193 @@
+"""Whether a GPU is fit for timing: clocks, throttling and other processes, as NVML reports them.
+
+Needs the package ``nvidia-ml-py``. Without it, or where the driver does not answer, blocks are kept and the report says
+that the GPU's state is unknown.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pytest_nnopt.measurement.machine import ConcernKind, MachineConcern
+
+CLOCK_TOLERANCE = 0.1
+"""A block during which the clock changed by more than this fraction is dropped."""
+
+SLOWDOWNS = {
+    0x08: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+}
+"""Clocks-event reasons that come from outside the measured work. The power cap is not among them: a demanding model
+reaches it by itself, so it belongs to the model's speed on this GPU."""
+
+POWER_CAP = 0x04
+
+
+@dataclass(frozen=True, slots=True)
+class GpuState:
+    """A GPU at one moment. None means that the driver does not tell.
+
+    Attributes:
+        clock_mhz: clock of the multiprocessors.
+        event_reasons: bits of ``nvmlClocksEventReason*``: what holds the clocks down.
+        thermal_nanoseconds: time spent slowed down because of heat since the driver was loaded.
+        foreign_processes: processes other than this one with work on the GPU.
+    """
+
+    clock_mhz: int | None = None
+    event_reasons: int | None = None
+    thermal_nanoseconds: int | None = None
+    foreign_processes: int | None = None
+
+
+class GpuWatch:
+    """A machine watch for one GPU.
+
+    Args:
+        read: returns the GPU's state now.
+    """
+
+    def __init__(self, read: Callable[[], GpuState]) -> None:
+        self._read = read
+        self._before = read()
+
+    def before(self) -> None:
+        """Note the GPU's state."""
+        self._before = self._read()
+
+    def after(self) -> str | None:
+        """Return what disturbed the GPU since ``before``."""
+        return find_disturbance(self._before, self._read())
+
+    def concerns(self) -> list[MachineConcern]:
+        """Return what speaks against timing on this GPU now."""
+        return find_gpu_concerns(self._read())
+
+
+class UnknownGpuWatch:
+    """A watch for a GPU that cannot be asked; it keeps every block and says that it saw nothing.
+
+    Args:
+        reason: why the GPU cannot be asked, and the remedy.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def before(self) -> None:
+        """Note nothing."""
+
+    def after(self) -> str | None:
+        """Return None: an unseen disturbance is no reason."""
+        return None
+
+    def concerns(self) -> list[MachineConcern]:
+        """Return the one concern that nothing is known."""
+        return [MachineConcern(ConcernKind.UNKNOWN, f"the GPU's clocks and throttling are unknown: {self._reason}")]
+
+
+def open_gpu_watch(device: torch.device) -> GpuWatch | UnknownGpuWatch:
+    """Return the watch of ``device``, one that knows nothing where NVML does not answer."""
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    if uuid is None:
+        return UnknownGpuWatch("this version of torch does not tell which GPU it uses; use torch 2.5 or later")
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return UnknownGpuWatch("the package nvidia-ml-py is missing; install it")
+    try:
+        nvml.nvmlInit()
+        return GpuWatch(NvmlDevice(nvml, f"GPU-{uuid}").read)
+    except nvml.NVMLError as error:
+        return UnknownGpuWatch(f"NVML answers '{error}'; check the driver with nvidia-smi")
+
+
+class NvmlDevice:
+    """One GPU behind NVML.
+
+    Args:
+        nvml: the ``pynvml`` module, initialised.
+        uuid: the GPU's identity, ``GPU-...``, since NVML numbers GPUs regardless of ``CUDA_VISIBLE_DEVICES``.
+    """
+
+    def __init__(self, nvml: Any, uuid: str) -> None:
+        self._nvml = nvml
+        self._handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+
+    def read(self) -> GpuState:
+        """Return the state now; what the driver refuses to tell is None."""
+        nvml = self._nvml
+        violation = self._ask(lambda: nvml.nvmlDeviceGetViolationStatus(self._handle, nvml.NVML_PERF_POLICY_THERMAL))
+        processes = self._ask(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
+        return GpuState(
+            clock_mhz=self._ask(lambda: nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_SM)),
+            event_reasons=self._ask(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)),
+            thermal_nanoseconds=None if violation is None else int(violation.violationTime),
+            foreign_processes=None if processes is None else count_foreign([p.pid for p in processes]),
+        )
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except self._nvml.NVMLError:
+            return None
+
+
+def count_foreign(pids: Sequence[int], own: Collection[int] | None = None) -> int:
+    """Return how many of the GPU's processes are not this run's.
+
+    In a container the driver may number processes differently; then one of those listed is taken for this one.
+
+    Args:
+        pids: process ids as the driver lists them.
+        own: ids of this run; None is this process and the one that started it, which waits while this one measures.
+    """
+    own = (os.getpid(), os.getppid()) if own is None else own
+    if pids and not any(pid in own for pid in pids):
+        return len(pids) - 1
+    return sum(pid not in own for pid in pids)
+
+
+def find_disturbance(before: GpuState, after: GpuState) -> str | None:
+    """Return why the work between two states does not count, None where nothing speaks against it."""
+    reasons = (before.event_reasons or 0) | (after.event_reasons or 0)
+    slowdowns = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
+    if slowdowns:
+        return f"GPU held back: {slowdowns[0]}"
+    if _has_risen(before.thermal_nanoseconds, after.thermal_nanoseconds):
+        return "GPU held back: heat"
+    if _has_risen(before.foreign_processes, after.foreign_processes):
+        return "another process came to the GPU"
+    if before.clock_mhz and after.clock_mhz and abs(after.clock_mhz / before.clock_mhz - 1) > CLOCK_TOLERANCE:
+        return "GPU clock changed"
+    return None
+
+
+def _has_risen(before: int | None, after: int | None) -> bool:
+    """Return whether a counter moved; an unknown counter did not."""
+    return before is not None and after is not None and after > before
+
+
+def find_gpu_concerns(state: GpuState) -> list[MachineConcern]:
+    """Return what speaks against timing on a GPU in this state."""
+    concerns = []
+    reasons = state.event_reasons or 0
+    slowdowns = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
+    if slowdowns:
+        text = f"the GPU is held back by {' and '.join(slowdowns)}; let it cool and check its power supply"
+        concerns.append(MachineConcern(ConcernKind.THERMAL, text))
+    if reasons & POWER_CAP:
+        text = "the GPU is at its power limit, so clocks follow the load; lock a lower clock with 'nvidia-smi -lgc'"
+        concerns.append(MachineConcern(ConcernKind.FREQUENCY, text))
+    if state.foreign_processes:
+        text = f"other processes on the GPU: {state.foreign_processes}; stop them or measure on a GPU of your own"
+        concerns.append(MachineConcern(ConcernKind.LOAD, text))
+    return concerns

@@ -1,0 +1,38 @@
+"""How many threads torch computes with while a case is built and measured."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+
+
+def default_threads() -> int:
+    """Return half of the usable cores, at least one.
+
+    A team of threads waits for its slowest member. With a thread on every core, whatever else runs on the machine holds
+    up every parallel region, and a call of 10 ms takes 100.
+    """
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // 2)
+
+
+def current_threads() -> int:
+    """Return how many threads torch computes with now."""
+    return torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def thread_count(count: int | None) -> Iterator[None]:
+    """Compute with ``count`` threads inside; None is ``default_threads``.
+
+    Compiled code keeps the number of threads it was compiled with, so compiling belongs inside, too.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(default_threads() if count is None else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

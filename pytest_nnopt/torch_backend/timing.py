@@ -1,0 +1,65 @@
+"""Time both sides of a pair in one process, and say what on the machine speaks against the times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from pytest_nnopt.measurement.clock import WatchChain
+from pytest_nnopt.measurement.engine import measure_case
+from pytest_nnopt.measurement.machine import HostProbe, HostWatch, MachineConcern, find_concerns
+from pytest_nnopt.model import ProcessSample, Variant
+from pytest_nnopt.torch_backend.clock import make_clock
+from pytest_nnopt.torch_backend.kernels import DeviceProfile, profile_kernels
+from pytest_nnopt.torch_backend.nvml import open_gpu_watch
+from pytest_nnopt.torch_backend.yardstick import make_yardstick
+
+if TYPE_CHECKING:
+    from pytest_nnopt.measurement.clock import MachineWatch
+    from pytest_nnopt.measurement.engine import Plan
+    from pytest_nnopt.torch_backend.side import Side
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What one process measured of a pair, and what speaks against it.
+
+    Attributes:
+        sample: interleaved times of both sides and the yardstick.
+        concerns: what on the machine spoke against timing.
+        device: the candidate's kernels; None on a CPU.
+    """
+
+    sample: ProcessSample
+    concerns: tuple[MachineConcern, ...]
+    device: DeviceProfile | None = None
+
+
+def time_sides(reference: Side, candidate: Side, device: torch.device, plan: Plan) -> Timed:
+    """Measure both sides and the yardstick in interleaved blocks, in the pair's own execution mode."""
+    calls = {
+        Variant.REFERENCE: [timed_call(reference)],
+        Variant.CANDIDATE: [timed_call(candidate)],
+        Variant.YARDSTICK: [make_yardstick(device)],
+    }
+    gpu = open_gpu_watch(device) if device.type == "cuda" else None
+    watches: list[MachineWatch] = [HostWatch(), *([] if gpu is None else [gpu])]
+    probe = HostProbe()
+    before = probe.read()
+    with reference.mode.active():
+        sample = measure_case(calls, make_clock(device), plan, machine=WatchChain(*watches))
+        after = probe.read()
+        profile = profile_kernels(timed_call(candidate), device) if device.type == "cuda" else None
+    concerns = find_concerns(before, after, torch.get_num_threads())
+    return Timed(sample, (*concerns, *([] if gpu is None else gpu.concerns())), profile)
+
+
+def timed_call(side: Side) -> Callable[[], object]:
+    """Return what a timing calls: without a loss the bare function, so that none of our own code is timed."""
+    if side.loss is None:
+        return partial(side.function, *side.args, **side.kwargs)
+    return side.step

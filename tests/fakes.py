@@ -1,0 +1,100 @@
+"""Stand-ins for time, work and machine, so that measuring is tested without waiting and without a GPU."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+
+
+class FakeClock:
+    """A clock that stands still unless fake work moves it on."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.timings: list[tuple[Callable[[], object], int]] = []
+
+    def now(self) -> float:
+        return self.seconds
+
+    def time_calls(self, call: Callable[[], object], count: int) -> float:
+        self.timings.append((call, count))
+        start = self.seconds
+        for _ in itertools.repeat(None, count):
+            call()
+        return self.seconds - start
+
+
+class FakeWork:
+    """A call that costs ``seconds``, a number or a function of the time at which it starts and the calls before it."""
+
+    def __init__(self, clock: FakeClock, seconds: float | Callable[[float, int], float]) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self.calls = 0
+
+    def __call__(self) -> None:
+        cost = self._seconds if isinstance(self._seconds, float) else self._seconds(self._clock.seconds, self.calls)
+        self.calls += 1
+        self._clock.seconds += cost
+
+
+class FakeMachine:
+    """A machine watch that gives the reasons handed over, one a block, and None from then on."""
+
+    def __init__(self, reasons: Iterable[str | None] = ()) -> None:
+        self._reasons = iter(reasons)
+        self.is_inside_block = False
+
+    def before(self) -> None:
+        assert not self.is_inside_block
+        self.is_inside_block = True
+
+    def after(self) -> str | None:
+        assert self.is_inside_block
+        self.is_inside_block = False
+        return next(self._reasons, None)
+
+
+class FakeNvmlError(Exception):
+    """What the fake driver raises, in place of ``pynvml.NVMLError``."""
+
+
+class FakeNvml:
+    """The part of ``pynvml`` that is used, for one GPU; names in ``refused`` raise as an old driver does."""
+
+    NVMLError = FakeNvmlError
+    NVML_PERF_POLICY_THERMAL = 1
+    NVML_CLOCK_SM = 1
+
+    def __init__(self, *, uuid: str = "GPU-0", pids: Iterable[int] = (), refused: Iterable[str] = ()) -> None:
+        self.uuid = uuid
+        self.pids = tuple(pids)
+        self.refused = frozenset(refused)
+        self.is_initialised = False
+
+    def nvmlInit(self) -> None:
+        self._answer("nvmlInit", None)
+        self.is_initialised = True
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        if uuid != self.uuid:
+            raise FakeNvmlError("Not Found")
+        return uuid
+
+    def nvmlDeviceGetClockInfo(self, handle: str, kind: int) -> object:
+        return self._answer("nvmlDeviceGetClockInfo", 1980)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> object:
+        return self._answer("nvmlDeviceGetCurrentClocksThrottleReasons", 0)
+
+    def nvmlDeviceGetViolationStatus(self, handle: str, policy: int) -> object:
+        return self._answer("nvmlDeviceGetViolationStatus", SimpleNamespace(violationTime=7))
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> object:
+        return self._answer("nvmlDeviceGetComputeRunningProcesses", [SimpleNamespace(pid=pid) for pid in self.pids])
+
+    def _answer(self, name: str, value: object) -> object:
+        if name in self.refused:
+            raise FakeNvmlError("Not Supported")
+        return value

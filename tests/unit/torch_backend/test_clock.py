@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pytest_nnopt.torch_backend import clock
+from pytest_nnopt.torch_backend.clock import CudaClock, WallClock, make_clock
+
+
+@pytest.fixture
+def gpu() -> torch.device:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no GPU")
+    return torch.device("cuda", 0)
+
+
+def test_wall_clock_makes_the_calls_asked_for() -> None:
+    calls: list[None] = []
+    seconds = WallClock().time_calls(lambda: calls.append(None), 7)
+    assert len(calls) == 7
+    assert seconds > 0
+
+
+def test_wall_clock_contains_the_calls_time() -> None:
+    assert WallClock().time_calls(lambda: time.sleep(0.002), 2) >= 0.004
+
+
+def test_wall_clock_goes_forward() -> None:
+    timer = WallClock()
+    assert timer.now() <= timer.now()
+
+
+def test_cpu_gets_the_wall_clock() -> None:
+    assert isinstance(make_clock(torch.device("cpu")), WallClock)
+
+
+class FakeCuda:
+    """A GPU that runs what is queued when it is waited for: every call takes it 2 ms from when the queue starts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.milliseconds = 0.0
+        self.flushes = 0
+        monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: FakeEvent(self))
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+        monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+        monkeypatch.setattr(clock, "_make_flush_buffer", lambda device: self)
+
+    def zero_(self) -> None:
+        self.flushes += 1
+        self.milliseconds += 100.0
+
+    def call(self) -> None:
+        self.milliseconds += 2.0
+
+
+class FakeEvent:
+    def __init__(self, cuda: FakeCuda) -> None:
+        self._cuda = cuda
+        self.milliseconds = math.nan
+
+    def record(self) -> None:
+        self.milliseconds = self._cuda.milliseconds
+
+    def elapsed_time(self, end: FakeEvent) -> float:
+        return end.milliseconds - self.milliseconds
+
+
+def test_cuda_clock_gives_the_time_between_events_and_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    timer = CudaClock()
+    assert timer.time_calls(cuda.call, 5) == pytest.approx(0.010)
+    timing = timer.time_both(cuda.call, 3)
+    assert timing.event_seconds == pytest.approx(0.006)
+    assert timing.host_seconds > 0
+    assert timer.now() <= timer.now()
+
+
+def test_flushing_the_cache_is_not_in_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    assert CudaClock(flushes_cache=True).time_calls(cuda.call, 5) == pytest.approx(0.010)
+    assert cuda.flushes == 5
+
+
+@pytest.mark.parametrize(("cache_bytes", "buffer_bytes"), [(1000, 2000), (0, 128 * 2**20)])
+def test_flush_buffer_is_larger_than_the_cache(
+    monkeypatch: pytest.MonkeyPatch, cache_bytes: int, buffer_bytes: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(L2_cache_size=cache_bytes))
+    assert clock._make_flush_buffer(torch.device("cpu")).nbytes == buffer_bytes
+
+
+def test_a_gpu_gets_the_clock_of_its_events() -> None:
+    assert isinstance(make_clock(torch.device("cuda", 0)), CudaClock)
+
+
+@pytest.mark.gpu
+def test_cuda_clock_waits_for_the_queued_work(gpu: torch.device) -> None:
+    matrix = torch.randn(4096, 4096, device=gpu)
+    timer = make_clock(gpu)
+    assert isinstance(timer, CudaClock)
+    timer.time_calls(lambda: matrix @ matrix, 2)
+    timing = timer.time_both(lambda: matrix @ matrix, 10)
+    # 10 products of 137 GFLOP; no GPU does 2 PFLOP/s in single precision
+    assert timing.event_seconds > 10 * 2 * 4096**3 / 2e15
+    assert timing.host_seconds >= timing.event_seconds
+
+
+@pytest.mark.gpu
+def test_cuda_clock_makes_each_call_with_a_cold_cache(gpu: torch.device) -> None:
+    calls: list[None] = []
+    seconds = CudaClock(gpu, flushes_cache=True).time_calls(lambda: calls.append(None), 5)
+    assert len(calls) == 5
+    assert seconds >= 0

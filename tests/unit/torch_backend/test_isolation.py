@@ -1,0 +1,87 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch._dynamo.utils import counters, get_compilation_metrics, graph_break_reasons
+
+from pytest_nnopt.torch_backend.isolation import isolated_compilation, reset_compiler
+
+
+def compile_something() -> None:
+    def double(x: torch.Tensor) -> torch.Tensor:
+        torch._dynamo.graph_break()
+        return x * 2
+
+    torch.compile(double, backend="eager")(torch.ones(2))
+
+
+def test_leaves_nothing_of_what_was_compiled_before() -> None:
+    compile_something()
+    with isolated_compilation():
+        assert not counters
+        assert not get_compilation_metrics()
+        assert not graph_break_reasons
+
+
+def test_leaves_nothing_of_what_was_compiled_inside() -> None:
+    with isolated_compilation():
+        compile_something()
+        assert counters["stats"]["unique_graphs"] > 0
+    assert not counters
+    assert not get_compilation_metrics()
+    assert not graph_break_reasons
+
+
+def test_second_instance_of_a_class_is_compiled_anew() -> None:
+    graphs = []
+    for _ in range(2):
+        with isolated_compilation():
+            module = torch.nn.Sequential(torch.nn.Linear(2, 2))
+            torch.compile(module, backend="eager")(torch.ones(1, 2))
+            graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs == [1, 1]
+
+
+def test_cold_cache_is_new_and_removed_even_when_the_body_raises() -> None:
+    seen: list[Path] = []
+
+    def look_and_raise() -> None:
+        with isolated_compilation():
+            seen.append(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]))
+            assert seen[-1].is_dir()
+            raise RuntimeError("in the body")
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="in the body"):
+            look_and_raise()
+    assert seen[0] != seen[1]
+    assert not any(path.exists() for path in seen)
+
+
+def test_given_cache_is_kept(tmp_path: Path) -> None:
+    with isolated_compilation(cache_dir=tmp_path / "warm"):
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "warm")
+        assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "warm" / "triton")
+    assert (tmp_path / "warm").is_dir()
+
+
+@pytest.mark.parametrize("before", [None, "/somewhere"])
+def test_environment_is_as_it_was(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    if before is not None:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
+    with isolated_compilation():
+        pass
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
+
+
+def test_reset_forgets_shapes_that_were_seen() -> None:
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    for size in (2, 3):
+        reset_compiler()
+        torch.compile(double, backend="eager")(torch.ones(size))
+    assert counters["stats"]["unique_graphs"] == 1
+    assert [entry.cache_size for entry in get_compilation_metrics()] == [0]

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import importlib
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pytest_nnopt.measurement.machine import ConcernKind
+from pytest_nnopt.torch_backend.nvml import (
+    GpuState,
+    GpuWatch,
+    NvmlDevice,
+    UnknownGpuWatch,
+    count_foreign,
+    find_disturbance,
+    find_gpu_concerns,
+    open_gpu_watch,
+)
+from tests.fakes import FakeNvml
+
+GPU = torch.device("cuda", 0)
+QUIET = GpuState(clock_mhz=1980, event_reasons=0, thermal_nanoseconds=7, foreign_processes=0)
+
+
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        (QUIET, None),
+        (GpuState(), None),
+        (GpuState(clock_mhz=1850), None),
+        (GpuState(clock_mhz=1500), "GPU clock changed"),
+        (GpuState(event_reasons=0x04), None),
+        (GpuState(event_reasons=0x48), "GPU held back: hardware slowdown"),
+        (GpuState(event_reasons=0x20), "GPU held back: software thermal slowdown"),
+        (GpuState(thermal_nanoseconds=900), "GPU held back: heat"),
+        (GpuState(foreign_processes=1), "another process came to the GPU"),
+    ],
+)
+def test_disturbances_of_a_block(after: GpuState, reason: str | None) -> None:
+    assert find_disturbance(QUIET, after) == reason
+
+
+def test_throttling_before_the_block_disturbs_it_too() -> None:
+    assert find_disturbance(GpuState(event_reasons=0x80), QUIET) == "GPU held back: power brake"
+
+
+def test_watch_compares_the_states_around_a_block() -> None:
+    states = iter([QUIET, GpuState(clock_mhz=1000), QUIET, QUIET])
+    watch = GpuWatch(lambda: next(states))
+    watch.before()
+    assert watch.after() == "GPU clock changed"
+    assert watch.concerns() == []
+
+
+def test_concerns_name_the_thing_and_the_remedy() -> None:
+    concerns = find_gpu_concerns(GpuState(event_reasons=0x44, foreign_processes=2))
+    assert {concern.kind: concern.text for concern in concerns} == {
+        ConcernKind.THERMAL: "the GPU is held back by hardware thermal slowdown; "
+        "let it cool and check its power supply",
+        ConcernKind.FREQUENCY: "the GPU is at its power limit, so clocks follow the load; "
+        "lock a lower clock with 'nvidia-smi -lgc'",
+        ConcernKind.LOAD: "other processes on the GPU: 2; stop them or measure on a GPU of your own",
+    }
+
+
+def test_a_state_without_answers_raises_no_concern() -> None:
+    assert find_gpu_concerns(GpuState()) == []
+
+
+@pytest.mark.parametrize(("pids", "foreign"), [([], 0), ([5], 0), ([5, 6, 7], 2), ([6, 7], 1), ([6], 0)])
+def test_processes_other_than_this_one_are_foreign(pids: list[int], foreign: int) -> None:
+    assert count_foreign(pids, own=(5, 4)) == foreign
+
+
+def test_device_reads_what_the_driver_tells() -> None:
+    nvml = FakeNvml(pids=[os.getpid(), 1])
+    assert NvmlDevice(nvml, "GPU-0").read() == GpuState(
+        clock_mhz=1980, event_reasons=0, thermal_nanoseconds=7, foreign_processes=1
+    )
+
+
+def test_device_leaves_open_what_the_driver_refuses() -> None:
+    nvml = FakeNvml(refused=["nvmlDeviceGetViolationStatus", "nvmlDeviceGetComputeRunningProcesses"])
+    assert NvmlDevice(nvml, "GPU-0").read() == GpuState(clock_mhz=1980, event_reasons=0)
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    """One GPU known to torch by its UUID, behind a driver that answers."""
+    nvml = FakeNvml()
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="0"))
+    monkeypatch.setattr(importlib, "import_module", lambda name: nvml)
+    return nvml
+
+
+def unknown_text(watch: GpuWatch | UnknownGpuWatch) -> str:
+    assert isinstance(watch, UnknownGpuWatch)
+    watch.before()
+    assert watch.after() is None
+    (concern,) = watch.concerns()
+    assert concern.kind is ConcernKind.UNKNOWN
+    return concern.text
+
+
+def test_watch_opens_the_gpu_that_torch_uses(nvml: FakeNvml) -> None:
+    watch = open_gpu_watch(GPU)
+    assert isinstance(watch, GpuWatch)
+    assert nvml.is_initialised
+    assert watch.concerns() == []
+
+
+def test_unknown_without_a_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace())
+    assert "use torch 2.5 or later" in unknown_text(open_gpu_watch(GPU))
+
+
+@pytest.mark.usefixtures("nvml")
+def test_unknown_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    assert "nvidia-ml-py is missing; install it" in unknown_text(open_gpu_watch(GPU))
+
+
+def test_unknown_when_the_driver_does_not_answer(nvml: FakeNvml) -> None:
+    nvml.refused = frozenset({"nvmlInit"})
+    assert "NVML answers 'Not Supported'" in unknown_text(open_gpu_watch(GPU))
+
+
+def test_unknown_when_the_driver_does_not_know_the_gpu(nvml: FakeNvml) -> None:
+    nvml.uuid = "GPU-1"
+    assert "NVML answers 'Not Found'" in unknown_text(open_gpu_watch(GPU))
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_is_watched_or_said_to_be_unknown() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no GPU")
+    watch = open_gpu_watch(GPU)
+    watch.before()
+    assert watch.after() is None or isinstance(watch, GpuWatch)
+    assert all(concern.text for concern in watch.concerns())
