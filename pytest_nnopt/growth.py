@@ -1,0 +1,116 @@
+"""Checks of figures that may only grow so far against the baseline: memory, compile time, device time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.model import Check, CheckName, Outcome
+from pytest_nnopt.statistics.decision import decide_regression
+from pytest_nnopt.statistics.estimate import ProcessEstimate
+from pytest_nnopt.statistics.prior import DEFAULT_DEVICE_TIME_PRIOR
+from pytest_nnopt.statistics.sequential import SequentialPlan
+from pytest_nnopt.units import format_bytes, format_percent, format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord
+    from pytest_nnopt.statistics.decision import Decision
+
+DEVICE_TIME_PLAN = SequentialPlan(false_alarms=0.001, looks=(1, 2, 4))
+"""Kernel time varies by a few parts in a thousand between processes, so few processes decide."""
+
+_SAME_LAUNCHES = 0.005
+_SHOWN_KERNELS = 5
+
+
+def check_memory(now_bytes: int, before_bytes: int, limit: float) -> Check:
+    """Hold the candidate's peak bytes per call, which repeat exactly, against the baseline's."""
+    return _check_growth(CheckName.MEMORY, "peak memory", now_bytes, before_bytes, limit, format_bytes)
+
+
+def check_compile_time(now_seconds: float, before_seconds: float, limit: float) -> Check:
+    """Hold the wall time of a cold compile against the baseline's."""
+    return _check_growth(
+        CheckName.COMPILE_TIME, "cold compile time", now_seconds, before_seconds, limit, format_seconds
+    )
+
+
+def check_device_time(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], limit: float) -> Check:
+    """Hold the candidate's kernels against the baseline's: their own time, and how many are launched.
+
+    Args:
+        now: processes of this run, at least one with kernels.
+        before: processes of the baseline, at least one with kernels.
+        limit: tolerated growth of the kernels' time.
+    """
+    decision = decide_device_time(now, before, limit)
+    launches, launches_before = _launches(now), _launches(before)
+    details = tuple(_kernel_changes(_kernels(now), _kernels(before)))
+    if launches > launches_before + _SAME_LAUNCHES:
+        reason = f"{launches:g} kernels are launched per call, the baseline has {launches_before:g}"
+        return Check(CheckName.DEVICE_TIME, Outcome.FAILED, reason, decision.change, 0.0, limit, None, details)
+    interval = decision.interval
+    relation = {Outcome.FAILED: "beyond", Outcome.INCONCLUSIVE: "not clearly on either side of"}
+    reason = (
+        f"device time {format_percent(decision.change, signed=True)} against the baseline "
+        f"[{format_percent(interval.low, signed=True)}, {format_percent(interval.high, signed=True)}] "
+        f"is {relation.get(decision.outcome, 'within')} the limit of {format_percent(limit)}"
+    )
+    shown = details if decision.outcome in relation else ()
+    return Check(CheckName.DEVICE_TIME, decision.outcome, reason, decision.change, 0.0, limit, interval, shown)
+
+
+def decide_device_time(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], limit: float) -> Decision:
+    """Decide whether the kernels' own time grew; arguments as of ``check_device_time``."""
+    return decide_regression(
+        _estimates(now), _estimates(before), limit=limit, prior=DEFAULT_DEVICE_TIME_PRIOR, plan=DEVICE_TIME_PLAN
+    )
+
+
+def _check_growth(
+    name: CheckName, what: str, now: float, before: float, limit: float, write: Callable[[float], str]
+) -> Check:
+    growth = now / before - 1 if before else math.copysign(math.inf, now) if now else 0.0
+    outcome = Outcome.FAILED if growth > limit else Outcome.IMPROVED if growth < -limit else Outcome.PASSED
+    relation = "beyond" if outcome is Outcome.FAILED else "within"
+    reason = (
+        f"{what} {write(now)} against {write(before)} in the baseline ({format_percent(growth, signed=True)}) "
+        f"is {relation} the limit of {format_percent(limit)}"
+    )
+    return Check(name, outcome, reason, value=float(now), baseline=float(before), limit=limit)
+
+
+def _estimates(processes: Sequence[ProcessRecord]) -> list[ProcessEstimate]:
+    """Return each process's kernel time as a logarithm; the spread within a process is far below that between them."""
+    seconds = [process.device_seconds for process in processes if process.device_seconds]
+    return [ProcessEstimate(math.log(value), 0.0, 1) for value in seconds]
+
+
+def _launches(processes: Sequence[ProcessRecord]) -> float:
+    return min(process.launches for process in processes if process.launches is not None)
+
+
+def _kernels(processes: Sequence[ProcessRecord]) -> Mapping[str, KernelRecord]:
+    return next(process.kernels for process in reversed(processes) if process.kernels)
+
+
+def _kernel_changes(now: Mapping[str, KernelRecord], before: Mapping[str, KernelRecord]) -> list[str]:
+    """Name the kernels that were added, removed or changed most, the costliest change first."""
+    changes = {
+        name: (now[name].seconds if name in now else 0.0) - (before[name].seconds if name in before else 0.0)
+        for name in {**now, **before}
+    }
+    ordered = sorted(changes, key=lambda name: -abs(changes[name]))[:_SHOWN_KERNELS]
+    return [_describe_kernel(name, now.get(name), before.get(name)) for name in ordered if changes[name]]
+
+
+def _describe_kernel(name: str, now: KernelRecord | None, before: KernelRecord | None) -> str:
+    if before is None:
+        assert now is not None
+        return f"kernel added: {name} ({format_seconds(now.seconds)} per call)"
+    if now is None:
+        return f"kernel removed: {name} ({format_seconds(before.seconds)} per call)"
+    return f"kernel {name}: {format_seconds(before.seconds)} → {format_seconds(now.seconds)} per call"

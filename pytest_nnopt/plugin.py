@@ -1,0 +1,287 @@
+"""The pytest side: options, markers, the ``model_pair`` fixture, and hooks of a few lines that delegate.
+
+Every pytest run of every user loads this module, so it imports nothing heavy; the rest is imported once a case is
+collected.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_nnopt.errors import BaselineError, ConfigError, NnoptError
+
+if TYPE_CHECKING:
+    from pytest_nnopt.model import Outcome
+    from pytest_nnopt.session.collector import Collector
+    from pytest_nnopt.session.gate import Gate
+    from pytest_nnopt.session.model_pair import ModelPairFactory
+    from pytest_nnopt.session.processes import Launch
+    from pytest_nnopt.session.worker import WorkerRole
+
+_GATE = pytest.StashKey["Gate"]()
+_FACTORY = pytest.StashKey["ModelPairFactory"]()
+_USAGE_ERROR = "nnopt_usage_error"
+
+_ALONE = {
+    "xdist": ("-n0", "--dist=no"),
+    "pytest_cov": ("--no-cov",),
+    "junitxml": ("--junit-xml=",),
+    "html": ("--html=",),
+    "reportlog_plugin": ("--report-log=",),
+    "pytest_jsonreport": ("--json-report-file=none",),
+}
+"""By plugin, the options that keep a measuring process from spreading tests and from overwriting this run's reports."""
+
+_MARKERS = {
+    "compile": "nnopt_compile(mode=, backend=, fullgraph=, dynamic=, options=, fallback=): how it is compiled",
+    "tolerance": "nnopt_tolerance(rtol=, atol=, equal_nan=, strides=): how far its numbers may be from eager's",
+    "speedup": "nnopt_speedup(min=): how much faster than eager it must be",
+    "limits": "nnopt_limits(latency=, device_time=, memory=, compile_time=, graph_breaks=, recompiles=): "
+    "how much worse than its baseline it may become",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the options; defaults of None mean not given, so that pyproject.toml can speak."""
+    group = parser.getgroup("nnopt", "gate for optimised PyTorch models")
+    group.addoption("--nnopt-baseline", action="store_true", help="compare with the stored baselines, too")
+    group.addoption("--nnopt-update", action="store_true", help="record baselines for the selected tests")
+    group.addoption("--nnopt-skip", action="store_true", help="deselect every test that uses model_pair")
+    group.addoption(
+        "--nnopt-only",
+        metavar="CHECKS",
+        help="run the named checks alone, such as compile,numerics",
+    )
+    group.addoption("--nnopt-baseline-dir", metavar="DIR", help="where baselines live (default: baselines)")
+    group.addoption(
+        "--nnopt-missing",
+        choices=("fail", "record"),
+        help="what a missing baseline does (default: fail)",
+    )
+    group.addoption("--nnopt-device", metavar="DEVICE", help="move models and inputs to cpu or cuda[:N]")
+    group.addoption("--nnopt-effect", metavar="PERCENT", help="tolerated slowdown where a test declares none")
+    group.addoption("--nnopt-false-alarms", metavar="PERCENT", help="how often unchanged code may fail (default: 1%%)")
+    group.addoption("--nnopt-budget", metavar="TIME", help="how long the timing of one case may take (default: 60s)")
+    group.addoption("--nnopt-json", metavar="FILE", help="write the results as JSON")
+    for name in ("worker", "worker-case", "worker-cache"):
+        group.addoption(f"--nnopt-{name}", help=argparse.SUPPRESS)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Announce the markers, and refuse impossible options before anything is collected."""
+    for text in _MARKERS.values():
+        config.addinivalue_line("markers", text)
+    if config.option.nnopt_baseline and config.option.nnopt_update:
+        raise pytest.UsageError("--nnopt-baseline compares and --nnopt-update records; give one of them")
+    if any(value is not None for value in _command_line(config).values()):
+        _gate(config)
+    if not hasattr(config, "workerinput") and config.option.nnopt_worker is None:
+        config.pluginmanager.register(Reporting(config), "nnopt-reporting")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the cases when asked to; else check their markers and baselines before anything is measured."""
+    cases = [item for item in items if "model_pair" in getattr(item, "fixturenames", ())]
+    if not cases:
+        return
+    if config.option.nnopt_skip:
+        items[:] = [item for item in items if item not in cases]
+        config.hook.pytest_deselected(items=cases)
+        return
+    try:
+        _gate(config).prepare({item.nodeid: _markers(item) for item in cases})
+    except (pytest.UsageError, ConfigError, BaselineError) as error:
+        _refuse(config, items, str(error))
+
+
+@pytest.fixture
+def model_pair(request: pytest.FixtureRequest) -> Generator[ModelPairFactory, None, None]:
+    """Gate a model: call it with the model and its inputs, as ``model_pair(model, *inputs, **keyword_inputs)``.
+
+    It takes a module, a bound method or any callable, and returns a ``ModelPair`` with ``.eager``, ``.compiled`` and
+    results to assert on. What the test does not ask for is measured after it returns.
+
+    Of its own it takes ``candidate=`` (an optimised callable in place of torch.compile), ``loss=`` (makes the case a
+    training step), ``name=`` (for several pairs in one test), ``samples=`` (further inputs for the numerics), and
+    ``kwargs=`` for keyword inputs of the model that have one of these names.
+    """
+    from pytest_nnopt.session.model_pair import ModelPairFactory
+
+    factory = ModelPairFactory(request.node.nodeid, _gate(request.config))
+    request.node.stash[_FACTORY] = factory
+    yield factory
+    factory.close()
+    del request.node.stash[_FACTORY]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Measure what the test's body left open, and fail the test where the verdict does."""
+    yield
+    factory = item.stash.get(_FACTORY, None)
+    if factory is not None:
+        try:
+            message = factory.conclude()
+        except NnoptError as error:
+            message = str(error)
+        if message is not None:
+            pytest.fail(message, pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Send the cases along with the test's report, as text, so that they arrive under xdist, too."""
+    report = yield
+    factory = item.stash.get(_FACTORY, None)
+    if factory is not None and call.when == "call":
+        report.nnopt_cases = factory.messages()  # type: ignore[attr-defined]  # reports carry extra attributes
+        others = [(name, value) for name, value in item.user_properties if not name.startswith("nnopt.")]
+        item.user_properties[:] = [*others, *factory.properties()]
+    return report
+
+
+class Reporting:
+    """Hooks of the process that reports: the only one, or xdist's controller."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._collector: Collector | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Gather the cases of a finished test, and record them once its teardown has passed, too."""
+        texts = getattr(report, "nnopt_cases", None)
+        if texts:
+            self._open_collector().receive(report.nodeid, texts, has_passed=report.passed)
+        if self._collector is not None and report.when == "teardown":
+            self._collector.finish_test(report.nodeid, has_passed=report.passed)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Raise a worker's usage error here, where it ends the run as it does without xdist."""
+        message = getattr(node, "workeroutput", {}).get(_USAGE_ERROR)
+        if message is not None:
+            raise pytest.UsageError(message)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the result files; what could not be written or recorded fails the run."""
+        path = self._config.option.nnopt_json
+        if path is not None:
+            self._open_collector().write_json(Path(path))
+        if self._collector is not None and self._collector.has_problems and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the section with every case."""
+        if self._collector is None or self._collector.is_empty:
+            return
+        terminalreporter.section("nnopt")
+        for line in self._collector.summary():
+            terminalreporter.write_line(line.text, **_colour(line.outcome))
+
+    def _open_collector(self) -> Collector:
+        if self._collector is None:
+            from pytest_nnopt.session.collector import Collector
+
+            self._collector = Collector(_gate(self._config).store, self._config.rootpath)
+        return self._collector
+
+
+def _gate(config: pytest.Config) -> Gate:
+    """Return the run's gate, opened when it is first needed.
+
+    Raises:
+        pytest.UsageError: an option or the configuration is wrong.
+    """
+    if _GATE not in config.stash:
+        from pytest_nnopt.session.gate import open_gate
+
+        option = config.option
+        purpose = "compare" if option.nnopt_baseline else "update" if option.nnopt_update else "check"
+        try:
+            config.stash[_GATE] = open_gate(
+                config.rootpath, _command_line(config), purpose, launch=_launch(config), worker=_worker(config)
+            )
+        except ConfigError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[_GATE]
+
+
+def _worker(config: pytest.Config) -> WorkerRole | None:
+    """Return the role of a measuring process, None in an ordinary run."""
+    option = config.option
+    if option.nnopt_worker is None:
+        return None
+    from pytest_nnopt.session.worker import WorkerRole
+
+    return WorkerRole.from_descriptor(
+        int(option.nnopt_worker), option.nnopt_worker_case, Path(option.nnopt_worker_cache)
+    )
+
+
+def _launch(config: pytest.Config) -> Launch:
+    """Say how a measuring process is started: as this run was, with one test, alone and without reports."""
+    from pytest_nnopt.session.processes import Launch, without_paths
+
+    workerinput = getattr(config, "workerinput", {})
+    arguments = workerinput["mainargv"][1:] if "mainargv" in workerinput else config.invocation_params.args
+    arguments = without_paths([str(argument) for argument in arguments], config.option.file_or_dir or ())
+    added = [word for name, words in _ALONE.items() if config.pluginmanager.hasplugin(name) for word in words]
+    return Launch((*arguments, f"--rootdir={config.rootpath}", *added), config.invocation_params.dir)
+
+
+def _command_line(config: pytest.Config) -> dict[str, Any]:
+    """Return the settings given on the command line; None means not given."""
+    only = config.option.nnopt_only
+    return {
+        "baseline_dir": config.option.nnopt_baseline_dir,
+        "missing": config.option.nnopt_missing,
+        "only": None if only is None else tuple(part.strip() for part in only.split(",")),
+        "device": config.option.nnopt_device,
+        "effect": config.option.nnopt_effect,
+        "false_alarms": config.option.nnopt_false_alarms,
+        "budget": config.option.nnopt_budget,
+    }
+
+
+def _markers(item: pytest.Item) -> dict[str, list[dict[str, Any]]]:
+    """Return the arguments of a test's markers by section, closest first.
+
+    Raises:
+        ConfigError: a marker has positional arguments.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for section in _MARKERS:
+        for marker in item.iter_markers(f"nnopt_{section}"):
+            if marker.args:
+                values = ", ".join(map(repr, marker.args))
+                raise ConfigError(f"{item.nodeid}: nnopt_{section}({values}) takes keyword arguments only")
+            found.setdefault(section, []).append(dict(marker.kwargs))
+    return found
+
+
+def _refuse(config: pytest.Config, items: list[pytest.Item], message: str) -> None:
+    """End the run as a usage error; a worker of xdist hands the message to its controller instead.
+
+    Raises:
+        pytest.UsageError: always, except in a worker.
+    """
+    workeroutput: dict[str, Any] | None = getattr(config, "workeroutput", None)
+    if workeroutput is None:
+        raise pytest.UsageError(message)
+    workeroutput[_USAGE_ERROR] = message  # xdist sends it to the controller when the worker ends
+    items.clear()
+
+
+def _colour(outcome: Outcome | None) -> dict[str, bool]:
+    if outcome is None or outcome.value == "skipped":
+        return {}
+    if outcome.is_failure:
+        return {"red": True}
+    return {"yellow": True} if outcome.value == "inconclusive" else {"green": True}

@@ -1,0 +1,1 @@
+"""Data in, text out: terminal, JSON and exports. Nothing here prints."""

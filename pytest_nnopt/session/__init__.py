@@ -1,0 +1,1 @@
+"""A run from collecting its cases to handing over their results."""

@@ -1,0 +1,169 @@
+"""What holds for every case of a run: its settings, its baselines, and what it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_nnopt.baseline.level import comparable_recordings, level_of, levels_of
+from pytest_nnopt.baseline.store import BaselineStore
+from pytest_nnopt.config import CaseConfig, Settings, load_settings, read_pyproject, resolve_case
+from pytest_nnopt.errors import ConfigError
+from pytest_nnopt.model import CheckName
+from pytest_nnopt.statistics.family import plan_for_suite
+from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR, VariancePrior, pool_prior
+from pytest_nnopt.statistics.sequential import SequentialPlan
+from pytest_nnopt.verdict import Question, estimate_of
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import CaseBaseline, Evidence
+    from pytest_nnopt.environment import Environment
+    from pytest_nnopt.results import CaseResult
+    from pytest_nnopt.session.processes import Launch
+    from pytest_nnopt.session.worker import WorkerRole
+
+_PROCESSES_OF_A_MISSING_BASELINE = 3
+"""Processes recorded by a run whose purpose was to compare: enough to start from, few enough not to hold it up."""
+
+Markers = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Section name to the keyword arguments of each marker of that section, closest to the test first."""
+
+
+class Purpose(str, Enum):
+    """What a run does with baselines."""
+
+    CHECK = "check"
+    COMPARE = "compare"
+    UPDATE = "update"
+
+
+@dataclass
+class Gate:
+    """The gate of one run.
+
+    Attributes:
+        settings: run-wide settings.
+        store: the baseline directory.
+        purpose: what the run does with baselines.
+        launch: how to start measuring processes; None measures in this process alone.
+        worker: makes this run a measuring process; None for an ordinary run.
+        configs: the configuration of each test that uses ``model_pair``, by node id.
+        earlier: what the last attempt at a case in this run came to, by case id; a rerun adds to its evidence.
+    """
+
+    settings: Settings
+    store: BaselineStore
+    purpose: Purpose
+    launch: Launch | None = None
+    worker: WorkerRole | None = None
+    configs: dict[str, CaseConfig] = field(default_factory=dict)
+    earlier: dict[str, CaseResult] = field(default_factory=dict)
+    _priors: dict[str, VariancePrior] = field(default_factory=dict)
+
+    def prepare(self, markers: Mapping[str, Markers]) -> None:
+        """Check what the tests ask for and what is stored about them, before anything is measured.
+
+        Args:
+            markers: the markers of each test by node id.
+
+        Raises:
+            ConfigError: a marker is wrong; every wrong one is named.
+            BaselineError: a stored baseline cannot be relied upon.
+        """
+        problems = []
+        for test_id, sections in markers.items():
+            try:
+                self.configs[test_id] = resolve_case(self.settings, sections, test_id)
+            except ConfigError as error:
+                problems.append(str(error))
+        if problems:
+            raise ConfigError("\n".join(problems))
+        if self.purpose is not Purpose.CHECK:
+            self.store.verify()
+
+    def question(self, case_id: str, test_id: str, environment: Environment) -> Question:
+        """Say what a case is asked in this run and what it is compared with.
+
+        Raises:
+            BaselineError: the case's baseline cannot be relied upon.
+        """
+        level, missing_reason = self.level(case_id, environment)
+        return Question(
+            case_id=case_id,
+            config=self.configs[test_id],
+            device=str(environment.fields["device"]),
+            asked=frozenset(name for name in CheckName if self.settings.is_asked(name)),
+            prior=self._prior(environment),
+            recorded_processes=self._recorded_processes(level),
+            plan=self._plan(),
+            is_comparing=self.purpose is Purpose.COMPARE,
+            is_updating=self.purpose is Purpose.UPDATE,
+            baseline=level,
+            missing_reason=missing_reason,
+            is_recording_missing=self.settings.missing == "record",
+        )
+
+    def _plan(self) -> SequentialPlan:
+        """Return what the timing of a case may cost in errors, so that the whole suite keeps its rate, too."""
+        plan = SequentialPlan(false_alarms=self.settings.false_alarms)
+        suite_size = max(1, len(self.configs))
+        return plan_for_suite(plan, suite_size, suite_false_alarms=self.settings.suite_false_alarms)
+
+    def _recorded_processes(self, level: Evidence | None) -> int:
+        if self.purpose is Purpose.UPDATE:
+            return self.settings.processes
+        is_recording = self.purpose is Purpose.COMPARE and level is None and self.settings.missing == "record"
+        return min(self.settings.processes, _PROCESSES_OF_A_MISSING_BASELINE) if is_recording else 0
+
+    def level(self, case_id: str, environment: Environment) -> tuple[Evidence | None, str]:
+        """Return the accepted level of a case in an environment, or None and why there is none.
+
+        Raises:
+            BaselineError: the case's baseline cannot be relied upon.
+        """
+        if self.purpose is Purpose.CHECK:
+            return None, ""
+        recordings, missing_reason = comparable_recordings(self.store, case_id, environment)
+        return level_of(recordings), missing_reason
+
+    def _prior(self, environment: Environment) -> VariancePrior:
+        """Return what all baselines of an environment teach about the variance between processes."""
+        if environment.name not in self._priors:
+            fallback = DEFAULT_CPU_PRIOR if environment.fields["device"] == "cpu" else DEFAULT_GPU_PRIOR
+            series = [
+                [estimate_of(process) for process in level.timing]
+                for baseline in self._baselines(environment)
+                for level in levels_of(baseline)
+            ]
+            self._priors[environment.name] = pool_prior(series, fallback=fallback)
+        return self._priors[environment.name]
+
+    def _baselines(self, environment: Environment) -> list[CaseBaseline]:
+        return [] if self.purpose is Purpose.CHECK else self.store.read_all(environment.name)
+
+
+def open_gate(
+    root: Path,
+    command_line: Mapping[str, Any],
+    purpose: str,
+    *,
+    launch: Launch | None = None,
+    worker: WorkerRole | None = None,
+) -> Gate:
+    """Open the gate of a run.
+
+    Args:
+        root: directory of the project, where its pyproject.toml is.
+        command_line: settings given there; None means not given.
+        purpose: value of a ``Purpose``.
+        launch: how to start measuring processes.
+        worker: makes the run a measuring process.
+
+    Raises:
+        ConfigError: a setting is unknown or impossible.
+    """
+    settings = load_settings(read_pyproject(root / "pyproject.toml"), command_line)
+    return Gate(settings, BaselineStore(root / settings.baseline_dir), Purpose(purpose), launch=launch, worker=worker)

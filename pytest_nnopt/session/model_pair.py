@@ -1,0 +1,197 @@
+"""What a test holds in its hands: the ``model_pair`` factory and the pairs that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pytest_nnopt.errors import PairError
+from pytest_nnopt.measurement.engine import Plan
+from pytest_nnopt.report.failure import describe_failure
+from pytest_nnopt.report.junit import junit_properties
+from pytest_nnopt.results import speedup_of
+from pytest_nnopt.session.case import CaseRun, conclude_case
+from pytest_nnopt.torch_backend.pair import PairRequest
+from pytest_nnopt.torch_backend.side import ExecutionMode
+
+if TYPE_CHECKING:
+    import torch
+
+    from pytest_nnopt.model import CompileFacts, Verdict
+    from pytest_nnopt.numerics import NumericsComparison
+    from pytest_nnopt.results import CaseMessage
+    from pytest_nnopt.session.gate import Gate
+
+
+class ModelPair:
+    """An eager and an optimised version of one model with inputs of their own.
+
+    Everything is built and measured when it is first asked for, and once.
+    """
+
+    def __init__(self, case_id: str, run: CaseRun, gate: Gate, test_id: str) -> None:
+        self.case_id = case_id
+        self._run = run
+        self._gate = gate
+        self._test_id = test_id
+
+    @property
+    def eager(self) -> Callable[..., Any]:
+        """The reference: the pair's own copy of the model, not compiled."""
+        return self._run.reference.function
+
+    @property
+    def compiled(self) -> Callable[..., Any]:
+        """The candidate: a compiled copy of the model, or the test's own candidate.
+
+        Raises:
+            PairError: there is none, because compilation failed.
+        """
+        return self._run.require_candidate().function
+
+    @property
+    def compilation(self) -> CompileFacts:
+        """How the candidate was compiled: graphs, graph breaks, recompilations, fallbacks."""
+        return self._run.built.facts
+
+    @property
+    def numerics(self) -> NumericsComparison:
+        """How far the candidate's numbers are from the reference's.
+
+        Raises:
+            PairError: there is no candidate, because compilation failed.
+        """
+        comparison = self._run.numerics
+        if comparison is None:
+            raise PairError("there is no compiled model whose numbers could be compared")
+        return comparison
+
+    @property
+    def speedup(self) -> float:
+        """Eager time over candidate time, interleaved in this process: above 1 the candidate is faster.
+
+        Raises:
+            PairError: there is no candidate, because compilation failed.
+        """
+        speedup = speedup_of(self._run.timing or self._run.measure_process(Plan()))
+        assert speedup is not None
+        return speedup
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the pair; asking for it measures everything that the run wants to know."""
+        return self.message.result.verdict
+
+    @cached_property
+    def message(self) -> CaseMessage:
+        """The verdict with its evidence, as it goes to the report."""
+        return conclude_case(self._run, self._gate, self.case_id, self._test_id)
+
+    @property
+    def is_concluded(self) -> bool:
+        """Whether the verdict has been made."""
+        return "message" in vars(self)
+
+    def close(self) -> None:
+        """Free what the pair holds."""
+        self._run.close()
+
+
+class ModelPairFactory:
+    """The value of the fixture ``model_pair``: makes the pairs of one test.
+
+    Args:
+        test_id: node id of the test.
+        gate: the run's gate.
+    """
+
+    def __init__(self, test_id: str, gate: Gate) -> None:
+        self._test_id = test_id
+        self._gate = gate
+        self._pairs: dict[str, ModelPair] = {}
+
+    def __call__(
+        self,
+        model: Callable[..., Any],
+        *args: Any,
+        candidate: Callable[..., Any] | None = None,
+        loss: Callable[[Any], torch.Tensor] | None = None,
+        name: str | None = None,
+        samples: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **keywords: Any,
+    ) -> ModelPair:
+        """Make a pair of ``model`` and its optimised version; see the fixture ``model_pair``.
+
+        Raises:
+            PairError: what was handed over makes no pair; the message says why.
+        """
+        case_id = self._case_id(name)
+        worker = self._gate.worker
+        if worker is None:
+            self._conclude_open_pairs()
+        request = PairRequest(
+            model=model,
+            args=args,
+            kwargs={**keywords, **(kwargs or {})},
+            candidate=candidate,
+            loss=loss,
+            samples=tuple(sample if isinstance(sample, tuple) else (sample,) for sample in samples),
+            mode=ExecutionMode.capture(is_training_step=loss is not None),
+        )
+        run = CaseRun(
+            request,
+            self._gate.configs[self._test_id],
+            device=self._gate.settings.device,
+            threads=self._gate.settings.threads,
+            cache_dir=None if worker is None else worker.cache_dir,
+        )
+        pair = ModelPair(case_id, run, self._gate, self._test_id)
+        self._pairs[case_id] = pair
+        if worker is not None and worker.case_id == case_id:
+            worker.serve(run)
+        run.reference  # noqa: B018  building it now puts a wrong model's error on the user's own line
+        return pair
+
+    def conclude(self) -> str | None:
+        """Measure and judge what the test left open; return why the test fails, or None.
+
+        Raises:
+            NnoptError: something could not be measured as asked.
+        """
+        if not self._pairs:
+            return "the test asks for model_pair but never calls it, so nothing was measured"
+        verdicts = [pair.verdict for pair in self._pairs.values()]
+        return "\n\n".join(describe_failure(verdict) for verdict in verdicts if verdict.outcome.is_failure) or None
+
+    def messages(self) -> list[str]:
+        """Return what is known of each concluded case, as JSON text."""
+        return [pair.message.model_dump_json() for pair in self._concluded()]
+
+    def properties(self) -> list[tuple[str, str]]:
+        """Return short figures of each concluded case for JUnit's properties."""
+        return [item for pair in self._concluded() for item in junit_properties(pair.message.result)]
+
+    def close(self) -> None:
+        """Free what the pairs hold."""
+        for pair in self._pairs.values():
+            pair.close()
+
+    def _concluded(self) -> list[ModelPair]:
+        return [pair for pair in self._pairs.values() if pair.is_concluded]
+
+    def _case_id(self, name: str | None) -> str:
+        case_id = self._test_id if name is None else f"{self._test_id}#{name}"
+        if case_id in self._pairs:
+            raise PairError(
+                f"{case_id!r} is made twice; where a test makes several pairs, each has a name: "
+                "model_pair(..., name='b')"
+            )
+        return case_id
+
+    def _conclude_open_pairs(self) -> None:
+        """Finish the pairs made before, since a new one starts with an empty compiler."""
+        for pair in self._pairs.values():
+            _ = pair.message
+            pair.close()

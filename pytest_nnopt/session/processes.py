@@ -1,0 +1,185 @@
+"""Fresh measuring processes: each runs the same test in a pytest of its own and measures one case on command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeVar
+
+from pytest_nnopt.environment import Environment
+from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.session.protocol import Channel, Measure, Ready, Refused, Sample, Stop
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import ProcessRecord
+
+_MessageT = TypeVar("_MessageT", Ready, Sample)
+
+WORKER_OPTION = "--nnopt-worker"
+_SHOWN_OUTPUT_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start a pytest that runs one test as this one would.
+
+    Attributes:
+        arguments: this run's command-line arguments without its test paths.
+        directory: directory this run was started in.
+    """
+
+    arguments: tuple[str, ...]
+    directory: Path
+
+    def command(self, test_id: str, case_id: str, descriptor: int, cache_dir: Path) -> list[str]:
+        """Return the command of a worker that measures ``case_id``; later arguments override this run's."""
+        own = [f"{WORKER_OPTION}={descriptor}", f"--nnopt-worker-case={case_id}", f"--nnopt-worker-cache={cache_dir}"]
+        return [sys.executable, "-m", "pytest", *self.arguments, "--capture=no", *own, "--", test_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long a worker may take, in seconds: to build and compile its case, to measure one sample, and to end."""
+
+    ready_seconds: float = 600.0
+    sample_seconds: float = 120.0
+    stop_seconds: float = 20.0
+
+
+class MeasuringProcess:
+    """One worker from start to stop.
+
+    Args:
+        launch: how to start it.
+        test_id: node id of the test to run.
+        case_id: id of the case to measure in it.
+        cache_dir: where compiled code is kept, so that compiling again is quick.
+        deadlines: how long it may take.
+
+    Raises:
+        MeasurementError: it cannot be started. From every method, when the worker dies, hangs or refuses; the message
+            holds its last output.
+    """
+
+    def __init__(
+        self, launch: Launch, test_id: str, case_id: str, cache_dir: Path, *, deadlines: Deadlines | None = None
+    ) -> None:
+        self._deadlines = deadlines or Deadlines()
+        with contextlib.ExitStack() as opened:
+            try:
+                self._output = opened.enter_context(tempfile.TemporaryFile())
+                ours, theirs = socket.socketpair()
+                opened.enter_context(ours)
+                with theirs:
+                    command = launch.command(test_id, case_id, theirs.fileno(), cache_dir)
+                    self._process = _start(command, launch.directory, theirs, self._output)
+            except OSError as error:
+                raise MeasurementError(f"a measuring process cannot be started: {error}") from None
+            opened.pop_all()  # closed in stop
+        self._channel = Channel(ours)
+
+    def wait_until_ready(self, environment: Environment) -> None:
+        """Wait until the case is built and compiled, in the same environment as this run's."""
+        ready = self._expect(Ready, self._deadlines.ready_seconds, "getting ready")
+        differences = Environment(ready.environment).differences(environment)
+        if differences:
+            raise self._failure(f"sees another environment than this run ({'; '.join(differences)})")
+
+    def measure(self, seed: int) -> ProcessRecord:
+        """Take one sample."""
+        try:
+            self._channel.send(Measure(seed=seed))
+        except MeasurementError:
+            raise self._ended("measuring") from None
+        return self._expect(Sample, self._deadlines.sample_seconds, "measuring").process
+
+    def stop(self) -> None:
+        """End the process, by force if it does not end by itself, and what it has started."""
+        with contextlib.suppress(MeasurementError):
+            self._channel.send(Stop())
+        self._channel.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(self._deadlines.stop_seconds)
+        self._kill()
+        self._output.close()
+
+    def _expect(self, kind: type[_MessageT], timeout_seconds: float, doing: str) -> _MessageT:
+        try:
+            message = self._channel.receive(timeout_seconds=timeout_seconds)
+        except MeasurementError as error:
+            raise self._failure(f"hung while {doing}: {error}") from None
+        if isinstance(message, kind):
+            return message
+        if isinstance(message, Refused):
+            raise self._failure(f"refused: {message.reason}")
+        if message is None:
+            raise self._ended(doing)
+        raise self._failure(f"answered {message.type!r} while {doing}")
+
+    def _ended(self, doing: str) -> MeasurementError:
+        """Return the error of a worker that has closed its end of the line."""
+        try:
+            status = self._process.wait(self._deadlines.stop_seconds)
+        except subprocess.TimeoutExpired:
+            return self._failure(f"closed its end of the line while {doing}, but stayed alive")
+        return self._failure(f"ended with status {status} while {doing}")
+
+    def _failure(self, what: str) -> MeasurementError:
+        self._kill()
+        self._output.seek(0)
+        lines = self._output.read().decode(errors="replace").splitlines()[-_SHOWN_OUTPUT_LINES:]
+        return MeasurementError("\n".join([f"a measuring process {what}; its last output:", *lines]))
+
+    def _kill(self) -> None:
+        """End the worker and everything it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _start(command: Sequence[str], directory: Path, line: socket.socket, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a worker that inherits its end of the line.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    os.set_inheritable(line.fileno(), True)
+    return subprocess.Popen(
+        command,
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        pass_fds=(line.fileno(),),
+        start_new_session=True,
+    )
+
+
+@contextlib.contextmanager
+def measuring_process(launch: Launch, test_id: str, case_id: str, cache_dir: Path) -> Iterator[MeasuringProcess]:
+    """Start a worker and stop it when the body ends, however it ends."""
+    process = MeasuringProcess(launch, test_id, case_id, cache_dir)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def without_paths(arguments: Sequence[str], paths: Sequence[str]) -> tuple[str, ...]:
+    """Return command-line arguments without the test paths among them."""
+    left = list(paths)
+    kept = []
+    for argument in arguments:
+        if argument in left:
+            left.remove(argument)
+        else:
+            kept.append(argument)
+    return tuple(kept)

@@ -1,0 +1,103 @@
+"""How a run talks to its measuring processes: one JSON object a line over a socket both sides hold.
+
+The worker says ``ready`` once it has built and compiled its case. Every ``measure`` is answered by a ``sample``, until
+``stop``. Anything the worker cannot do it answers with ``refused`` and a reason; if it dies, the line ends.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Field, TypeAdapter
+
+from pytest_nnopt.baseline.schema import ProcessRecord, Record
+from pytest_nnopt.environment import FieldValue
+from pytest_nnopt.errors import MeasurementError
+
+
+class Ready(Record):
+    """The case is built and compiled; ``environment`` is the worker's fingerprint."""
+
+    type: Literal["ready"] = "ready"
+    environment: dict[str, FieldValue]
+
+
+class Measure(Record):
+    """Take one sample, drawing orders from ``seed``."""
+
+    type: Literal["measure"] = "measure"
+    seed: int
+
+
+class Sample(Record):
+    """What the process measured."""
+
+    type: Literal["sample"] = "sample"
+    process: ProcessRecord
+
+
+class Refused(Record):
+    """The case cannot be measured here."""
+
+    type: Literal["refused"] = "refused"
+    reason: str
+
+
+class Stop(Record):
+    """No more samples are wanted."""
+
+    type: Literal["stop"] = "stop"
+
+
+Message = Annotated[Union[Ready, Measure, Sample, Refused, Stop], Field(discriminator="type")]  # noqa: UP007  evaluated on 3.10
+_MESSAGES: TypeAdapter[Any] = TypeAdapter(Message)
+
+
+class Channel:
+    """One end of the line.
+
+    Args:
+        end: a connected stream socket.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._lines = end.makefile("rb")
+
+    def send(self, message: Record) -> None:
+        """Send a message.
+
+        Raises:
+            MeasurementError: the other side is gone.
+        """
+        try:
+            self._socket.sendall(json.dumps(message.model_dump(mode="json")).encode() + b"\n")
+        except OSError as error:
+            raise MeasurementError(f"the other side of the measuring process is gone: {error}") from None
+
+    def receive(self, *, timeout_seconds: float | None = None) -> Any:
+        """Return the next message, None when the other side is gone.
+
+        Raises:
+            MeasurementError: nothing came in time, or what came is no message.
+        """
+        self._socket.settimeout(timeout_seconds)
+        try:
+            line = self._lines.readline()
+        except TimeoutError:
+            raise MeasurementError(f"no answer within {timeout_seconds:.0f} s") from None
+        except OSError:
+            return None
+        if not line.endswith(b"\n"):
+            return None
+        try:
+            return _MESSAGES.validate_json(line)
+        except ValueError as error:
+            raise MeasurementError(f"not a message: {error}") from None
+
+    def close(self) -> None:
+        """End the line."""
+        self._lines.close()
+        self._socket.close()

@@ -1,0 +1,84 @@
+"""Whether a run's evidence becomes part of a baseline, and what it changes there."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Literal
+
+from pytest_nnopt.baseline.level import with_recording
+from pytest_nnopt.baseline.schema import CaseBaseline, Recording
+from pytest_nnopt.model import Outcome
+from pytest_nnopt.statistics.decision import decide_regression
+from pytest_nnopt.units import format_percent
+from pytest_nnopt.verdict import estimate_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_nnopt.baseline.schema import Evidence
+    from pytest_nnopt.baseline.store import BaselineStore
+    from pytest_nnopt.results import CaseMessage, CaseResult
+    from pytest_nnopt.verdict import Question
+
+HowToRecord = Literal["replace", "append"]
+
+
+def plan_recording(question: Question, result: CaseResult) -> tuple[HowToRecord | None, tuple[str, ...]]:
+    """Decide whether a result is recorded, and how.
+
+    Evidence that agrees with the level there is joins it, so that updates of unchanged code make the baseline surer of
+    its own variance; evidence that differs replaces it.
+
+    Returns:
+        how to record (None: not at all), and what that changes, in words.
+    """
+    is_missing = question.baseline is None
+    is_wanted = question.is_updating or (question.is_comparing and question.is_recording_missing and is_missing)
+    if not is_wanted or result.outcome.is_failure:
+        return None, ()
+    if question.baseline is None:
+        return "replace", ("new",)
+    changes = _changes(question, question.baseline, result)
+    return ("replace" if changes else "append"), changes
+
+
+def commit(store: BaselineStore, message: CaseMessage, *, revision: str | None = None) -> Path:
+    """Write a recorded case into the store and return its file.
+
+    Raises:
+        BaselineError: the store cannot be read.
+        OutputError: the store cannot be written; what was there is untouched.
+    """
+    environment = message.to_environment()
+    recording = Recording(
+        recorded=datetime.now(timezone.utc).replace(microsecond=0),
+        environment=environment.digest,
+        revision=revision,
+        evidence=message.result.evidence,
+    )
+    baseline = store.read(environment.name, message.result.id)
+    before = baseline.recordings if baseline is not None else ()
+    recordings = with_recording(before, recording, replaces=message.recording == "replace")
+    return store.write(environment, CaseBaseline(case=message.result.id, recordings=recordings))
+
+
+def _changes(question: Question, before: Evidence, now: CaseResult) -> tuple[str, ...]:
+    changes = []
+    if before.compile is not None and now.compile is not None:
+        for field in ("graphs", "graph_breaks", "recompiles", "eager_frames"):
+            old, new = getattr(before.compile, field), getattr(now.compile, field)
+            if old != new:
+                changes.append(f"{field.replace('_', ' ')} {old} → {new}")
+    if before.timing and now.timing:
+        decision = decide_regression(
+            [estimate_of(process) for process in now.timing],
+            [estimate_of(process) for process in before.timing],
+            limit=question.latency_limit,
+            prior=question.prior,
+            plan=question.plan,
+        )
+        if decision.outcome in (Outcome.FAILED, Outcome.IMPROVED):
+            changes.append(f"latency {format_percent(decision.change, signed=True)}")
+    if before.numerics and now.numerics and before.numerics.keys() != now.numerics.keys():
+        changes.append("other outputs")
+    return tuple(changes)

@@ -1,0 +1,103 @@
+"""From what was seen to what is recorded: facts, comparisons and samples in their stored form."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.baseline.schema import (
+    CompileRecord,
+    GraphBreakRecord,
+    KernelRecord,
+    LeafRecord,
+    MemoryRecord,
+    ProcessRecord,
+    RatioRecord,
+)
+from pytest_nnopt.files import short_path
+from pytest_nnopt.model import Variant
+from pytest_nnopt.statistics.estimate import estimate_log_ratio
+
+if TYPE_CHECKING:
+    from pytest_nnopt.model import CompileFacts, ProcessSample
+    from pytest_nnopt.numerics import NumericsComparison
+    from pytest_nnopt.numerics.summary import LeafSummary
+    from pytest_nnopt.torch_backend.kernels import DeviceProfile
+    from pytest_nnopt.torch_backend.memory import MemoryFacts
+    from pytest_nnopt.torch_backend.timing import Timed
+
+
+def record_process(timed: Timed) -> ProcessRecord:
+    """Summarise one process's blocks as medians and the log-ratios that decisions use."""
+    sample = timed.sample
+    variants = tuple(sample.calls_per_block)
+    return ProcessRecord(
+        seconds={variant.value: statistics.median(sample.seconds(variant)) for variant in variants},
+        candidate_to_reference=_ratio(sample, Variant.REFERENCE),
+        candidate_to_yardstick=_ratio(sample, Variant.YARDSTICK) if Variant.YARDSTICK in variants else None,
+        warmup_seconds=sample.warmup_seconds,
+        is_steady=sample.is_steady,
+        dropped_blocks=sample.dropped_blocks,
+        kernels={} if timed.device is None else _kernels(timed.device),
+        concerns={concern.kind.value: concern.text for concern in timed.concerns},
+    )
+
+
+def _kernels(profile: DeviceProfile) -> dict[str, KernelRecord]:
+    return {
+        name: KernelRecord(count=kernel.count_per_call, seconds=kernel.seconds_per_call)
+        for name, kernel in profile.kernels.items()
+    }
+
+
+def _ratio(sample: ProcessSample, denominator: Variant) -> RatioRecord:
+    estimate = estimate_log_ratio(sample.seconds(Variant.CANDIDATE), sample.seconds(denominator))
+    return RatioRecord(log_ratio=estimate.log_ratio, variance=estimate.variance, blocks=estimate.blocks)
+
+
+def record_memory(candidate: MemoryFacts, reference: MemoryFacts) -> MemoryRecord:
+    """Keep both sides' peak bytes per call."""
+    return MemoryRecord(candidate_peak_bytes=candidate.peak_bytes, reference_peak_bytes=reference.peak_bytes)
+
+
+def record_compile(facts: CompileFacts, *, cold_seconds: float | None = None) -> CompileRecord:
+    """Keep a compilation's exact figures, how long it took, and where its graph broke."""
+    breaks = facts.graph_breaks or ()
+    return CompileRecord(
+        status=facts.status.value,
+        used=facts.used,
+        graphs=facts.graphs,
+        graph_breaks=None if facts.graph_breaks is None else len(facts.graph_breaks),
+        recompiles=None if facts.recompiles is None else len(facts.recompiles),
+        eager_frames=facts.eager_frames,
+        cold_seconds=cold_seconds,
+        breaks=tuple(
+            GraphBreakRecord(reason=b.reason, file=b.file and short_path(b.file), line=b.line, code=b.code)
+            for b in breaks
+        ),
+        counters=dict(facts.counters),
+    )
+
+
+def record_numerics(comparison: NumericsComparison) -> dict[str, LeafRecord]:
+    """Keep each measured leaf's error figures in brief, by its path."""
+    return {summary.path: _record_leaf(summary) for summary in comparison.summary()}
+
+
+def _record_leaf(summary: LeafSummary) -> LeafRecord:
+    return LeafRecord(
+        dtype=summary.dtype,
+        shape=summary.shape,
+        candidate_nrmse=_finite(getattr(summary.candidate, "nrmse", None)),
+        candidate_max=_finite(getattr(summary.candidate, "maximum", None)),
+        reference_nrmse=_finite(getattr(summary.reference, "nrmse", None)),
+        reference_max=_finite(getattr(summary.reference, "maximum", None)),
+        norm=_finite(summary.rms),
+        sample=tuple(value for _, value in summary.sample if math.isfinite(value)),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    """Return what JSON can hold: None for a figure that is unknown or not finite."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,186 @@
+"""Real pytest runs in a directory of their own, on a clock whose times the models themselves declare."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from pytest_nnopt.baseline.schema import (
+    CaseBaseline,
+    CompileRecord,
+    Evidence,
+    MemoryRecord,
+    ProcessRecord,
+    RatioRecord,
+    Recording,
+)
+from pytest_nnopt.baseline.store import BaselineStore
+from pytest_nnopt.config import CaseConfig, CompileConfig
+from pytest_nnopt.session.case import CaseRun
+from pytest_nnopt.torch_backend.facts import current_environment
+from pytest_nnopt.torch_backend.pair import PairRequest
+from pytest_nnopt.torch_backend.side import ExecutionMode
+from pytest_nnopt.torch_backend.threads import thread_count
+
+if TYPE_CHECKING:
+    from pytest_nnopt.environment import Environment
+
+LAVISH_BYTES = 10**9
+"""Peak memory of a stored baseline: more than any test's model takes."""
+
+SIMULATED_CLOCK = '''
+import math
+import random
+
+import pytest
+from pytest_nnopt.torch_backend import timing
+
+
+class SimulatedClock:
+    """Advances by what each callable says it costs, give or take one percent."""
+
+    def __init__(self):
+        self._now = 0.0
+        self._random = random.Random(0)
+
+    def now(self):
+        return self._now
+
+    def time_calls(self, call, count):
+        seconds = count * cost(call) * self._random.lognormvariate(0, 0.01)
+        self._now += seconds
+        return seconds
+
+
+def cost(call):
+    function = call.func if hasattr(call, "func") else getattr(call, "__self__", call)
+    function = getattr(function, "function", function)
+    if getattr(function, "_compiled_call_impl", None) is not None:
+        return function.compiled_seconds
+    return getattr(function, "seconds", 1e-3)
+
+
+@pytest.fixture(autouse=True)
+def simulated_clock(monkeypatch):
+    monkeypatch.setattr(timing, "make_clock", lambda device: SimulatedClock())
+'''
+
+MODEL = """
+import pytest
+import torch
+from torch import nn
+
+
+class Model(nn.Module):
+    seconds = 1e-3
+    compiled_seconds = 0.5e-3
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return torch.relu(self.linear(x))
+
+
+x = torch.ones(4, 8)
+pytestmark = pytest.mark.nnopt_compile(backend="eager")
+"""
+
+
+@dataclass
+class Project:
+    """A user's project in a directory of its own."""
+
+    pytester: pytest.Pytester
+
+    def write_tests(self, body: str, *, prelude: str = MODEL, name: str = "test_model") -> None:
+        """Write a test file; the model of ``prelude`` is at hand in it."""
+        self.pytester.makepyfile(**{name: prelude + body})
+
+    def run(self, *arguments: str) -> pytest.RunResult:
+        """Run pytest here, in this process."""
+        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+
+    def run_apart(self, *arguments: str) -> pytest.RunResult:
+        """Run pytest here, in a process of its own."""
+        return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
+
+    def results(self, path: str = "results.json") -> dict[str, Any]:
+        """Return a results file as it was written."""
+        values: dict[str, Any] = json.loads((self.pytester.path / path).read_text())
+        return values
+
+    def checks(self, path: str = "results.json") -> dict[str, str]:
+        """Return the outcome of each check of the only case in a results file."""
+        (case,) = self.results(path)["cases"]
+        return {check["name"]: check["outcome"] for check in case["checks"]}
+
+    def baseline_path(self, case_id: str = "test_model.py::test_model") -> Path:
+        """Return the file of a case's baseline in this environment."""
+        return self._store.path(self._environment.name, case_id)
+
+    def store_baseline(
+        self, case_id: str = "test_model.py::test_model", *, speedup_log: float = 0.693, graph_breaks: int = 0
+    ) -> None:
+        """Store what a candidate of half the reference's time left in twenty processes."""
+        offsets = [0.002 * ((index * 7) % 5 - 2) for index in range(20)]
+        timing = tuple(_process(-speedup_log + offset) for offset in offsets)
+        compilation = CompileRecord(
+            status="compiled", graphs=1, graph_breaks=graph_breaks, recompiles=0, eager_frames=0, cold_seconds=60.0
+        )
+        memory = MemoryRecord(candidate_peak_bytes=LAVISH_BYTES)
+        recording = Recording(
+            recorded=datetime(2026, 1, 1, tzinfo=timezone.utc),
+            environment=self._environment.digest,
+            evidence=Evidence(timing=timing, compile=compilation, memory=memory),
+        )
+        self._store.write(self._environment, CaseBaseline(case=case_id, recordings=(recording,)))
+
+    @property
+    def _store(self) -> BaselineStore:
+        return BaselineStore(self.pytester.path / "baselines")
+
+    @property
+    def _environment(self) -> Environment:
+        with thread_count(None):
+            return current_environment(torch.device("cpu"))
+
+
+def _process(log_ratio: float) -> ProcessRecord:
+    ratio = RatioRecord(log_ratio=log_ratio, variance=1e-5, blocks=40)
+    return ProcessRecord(
+        seconds={"reference": 1e-3, "candidate": 5e-4},
+        candidate_to_reference=ratio,
+        warmup_seconds=0.1,
+        is_steady=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def _everything_imported() -> None:
+    """Import what a run imports on the way, once: modules imported inside an in-process run are forgotten after it,
+    and those with compiled parts cannot be imported twice.
+    """
+    import pytest_nnopt.session.collector
+    import pytest_nnopt.session.model_pair  # noqa: F401
+
+    request = PairRequest(torch.nn.Linear(2, 2), (torch.ones(1, 2),), mode=ExecutionMode())
+    run = CaseRun(request, CaseConfig(compile=CompileConfig(backend="aot_eager")))
+    assert run.numerics is not None
+    run.close()
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, _everything_imported: None) -> Project:
+    """Make a project whose clock is simulated."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    pytester.makeconftest(SIMULATED_CLOCK)
+    return Project(pytester)

@@ -1,0 +1,206 @@
+"""Recording and comparing: what a baseline makes of a run, and what a run makes of a baseline."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Project  # type: ignore[import-not-found]
+
+SOUND = "def test_model(model_pair):\n    model_pair(Model(), x)\n"
+SLOWER = "Model.compiled_seconds = 0.75e-3\n" + SOUND
+"""The compiled side takes half as long again: a third of its speed is lost."""
+BREAKING = """
+class Broken(Model):
+    def forward(self, x):
+        y = super().forward(x)
+        print("looking")
+        return y + 1
+
+def test_model(model_pair):
+    model_pair(Broken(), x)
+"""
+
+
+def test_unchanged_code_passes_against_its_baseline(project: Project) -> None:
+    project.store_baseline()
+    project.write_tests(SOUND)
+    result = project.run("--nnopt-baseline", "--nnopt-effect=30%", "--nnopt-json=results.json")
+    result.assert_outcomes(passed=1)
+    assert project.checks() == {
+        "compile": "passed",
+        "numerics": "passed",
+        "latency": "passed",
+        "memory": "improved",
+        "compile_time": "passed",
+    }
+
+
+def test_a_compiled_side_slower_by_a_third_fails_with_change_interval_and_limit(project: Project) -> None:
+    project.store_baseline()
+    project.write_tests(SLOWER)
+    result = project.run("--nnopt-baseline", "--nnopt-json=results.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "test_model.py::test_model: latency +* against the baseline [[]+*, +*[]] is beyond the limit of 10.0 %",
+            "*what to do: * pytest --nnopt-update",
+        ]
+    )
+    assert project.checks()["latency"] == "failed"
+
+
+def test_an_undecided_case_asks_fresh_processes(project: Project) -> None:
+    project.store_baseline()
+    project.write_tests(SOUND)
+    result = project.run("--nnopt-baseline", "--nnopt-effect=1%", "--nnopt-budget=30s", "--nnopt-json=results.json")
+    result.assert_outcomes(passed=1)
+    (case,) = project.results()["cases"]
+    assert len(case["timing"]) > 1
+
+
+def test_without_budget_an_undecided_case_says_so_and_does_not_fail(project: Project) -> None:
+    project.store_baseline()
+    project.write_tests(SOUND)
+    result = project.run("--nnopt-baseline", "--nnopt-effect=1%", "--nnopt-budget=1ns", "--nnopt-json=results.json")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["could not tell: test_model.py::test_model: latency * not clearly on either side*"])
+    assert project.checks()["latency"] == "inconclusive"
+
+
+def test_a_crashing_measuring_process_fails_the_case_with_its_output(project: Project) -> None:
+    project.store_baseline()
+    project.write_tests(
+        """
+import os, sys
+def test_model(model_pair):
+    if any(argument.startswith("--nnopt-worker=") for argument in sys.argv):
+        os.write(2, b"out of luck\\n")
+        os._exit(7)
+    model_pair(Model(), x)
+"""
+    )
+    result = project.run("--nnopt-baseline", "--nnopt-effect=1%", "--nnopt-json=results.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*a measuring process ended with status 7*", "*out of luck*"])
+    assert project.checks()["latency"] == "failed"
+
+
+def test_a_graph_break_that_the_baseline_does_not_have_fails_with_its_line(project: Project) -> None:
+    project.store_baseline()
+    project.write_tests(BREAKING)
+    result = project.run("--nnopt-baseline", "--nnopt-only=compile,numerics")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*1 graph breaks, the baseline has 0*", "*test_model.py:*", '*print("looking")*'])
+
+
+def test_no_baseline_fails_with_the_remedy(project: Project) -> None:
+    project.write_tests(SOUND)
+    result = project.run("--nnopt-baseline", "--nnopt-json=results.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*no baseline for 'test_model.py::test_model' on 'cpu-*'; * pytest --nnopt-update"])
+    assert project.checks()["latency"] == "no_baseline"
+    assert not project.baseline_path().exists()
+
+
+def test_a_missing_baseline_can_be_recorded_instead(project: Project) -> None:
+    project.write_tests(SOUND)
+    result = project.run("--nnopt-baseline", "--nnopt-missing=record", "--nnopt-json=results.json")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["recorded baselines/*/test_model.py/test_model.json: new"])
+    assert project.checks()["latency"] == "skipped"
+    assert project.baseline_path().is_file()
+
+
+def test_an_update_records_and_says_what_changed(project: Project) -> None:
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 2\n")
+    project.store_baseline()
+    project.write_tests(SLOWER)
+    result = project.run("--nnopt-update")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["recorded baselines/*: latency +*"])
+    recordings = json.loads(project.baseline_path().read_text())["recordings"]
+    assert [len(recording["evidence"]["timing"]) for recording in recordings] == [2]
+
+
+def test_an_update_of_unchanged_code_adds_evidence(project: Project) -> None:
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\n")
+    project.store_baseline()
+    project.write_tests(SOUND)
+    result = project.run("--nnopt-update")
+    result.stdout.fnmatch_lines(["recorded baselines/*: more evidence for the level there was"])
+    assert len(json.loads(project.baseline_path().read_text())["recordings"]) == 2
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        "    pair = model_pair(Model(), x, candidate=lambda x: x)\n",
+        "    pair = model_pair(Model(), x)\n    pair.compiled, pair.verdict\n    assert False\n",
+    ],
+)
+def test_a_failing_test_records_nothing(project: Project, failure: str) -> None:
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\n")
+    project.write_tests("def test_model(model_pair):\n" + failure)
+    project.run("--nnopt-update").assert_outcomes(failed=1)
+    assert not project.baseline_path().exists()
+
+
+def test_a_failing_teardown_records_nothing(project: Project) -> None:
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\n")
+    project.write_tests(
+        "@pytest.fixture\ndef broken():\n    yield\n    assert False\n\n"
+        "def test_model(broken, model_pair):\n    model_pair(Model(), x)\n"
+    )
+    project.run("--nnopt-update").assert_outcomes(passed=1, errors=1)
+    assert not project.baseline_path().exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[: len(text) // 2], "*test_model.json cannot be read: *"),
+        (lambda text: text.replace('"log_ratio": -0.6', '"log_ratio": NaN, "x": -0.6', 1), "*it holds NaN*"),
+        (lambda text: text.replace('"schema": 1', '"schema": 2'), "*follows schema 2, *upgrade pytest-nnopt*"),
+        (lambda text: text.replace('"variance"', '"varianz"', 1), "*is not a valid baseline: *"),
+    ],
+    ids=["truncated", "nan", "newer", "foreign"],
+)
+def test_an_unreadable_baseline_ends_the_run_before_anything_is_measured(
+    project: Project, damage: object, message: str
+) -> None:
+    project.store_baseline()
+    path = project.baseline_path()
+    path.write_text(damage(path.read_text()))  # type: ignore[operator]  # a function of the parameter list
+    project.write_tests(SOUND)
+    result = project.run("--nnopt-baseline")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_a_baseline_of_other_conditions_names_what_differs(project: Project) -> None:
+    project.store_baseline()
+    path = project.baseline_path().parent.parent / "environment.json"
+    values = json.loads(path.read_text())
+    (fields,) = values["fingerprints"].values()
+    fields["threads"] = 99
+    digest = "00000000"
+    path.write_text(json.dumps({"schema": 1, "fingerprints": {digest: fields}}))
+    case = project.baseline_path()
+    baseline = json.loads(case.read_text())
+    baseline["recordings"][0]["environment"] = digest
+    case.write_text(json.dumps(baseline))
+    project.write_tests(SOUND)
+    result = project.run("--nnopt-baseline")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*recorded under other conditions (threads: 99 → *"])
+
+
+def test_plain_pytest_reads_no_baseline(project: Project) -> None:
+    project.store_baseline()
+    project.baseline_path().write_text("not json")
+    project.write_tests(SOUND)
+    project.run().assert_outcomes(passed=1)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pytest_nnopt.model import CheckName, Outcome, Verdict
+from pytest_nnopt.report.failure import describe_failure
+from tests.builders import CASE_ID, make_check
+
+
+def describe(*checks: tuple[CheckName, Outcome, str, tuple[str, ...]]) -> str:
+    return describe_failure(
+        Verdict(
+            CASE_ID,
+            tuple(make_check(name, outcome, reason, details=details) for name, outcome, reason, details in checks),
+        )
+    )
+
+
+def test_everything_known_about_a_failing_case_is_said_failures_first() -> None:
+    text = describe(
+        (CheckName.COMPILE, Outcome.PASSED, "1 graph, 0 graph breaks, 0 recompiles", ("not shown",)),
+        (CheckName.NUMERICS, Outcome.FAILED, "output: rms error too large", ("output (float32)\n  worst at [0]",)),
+        (CheckName.SPEEDUP, Outcome.INCONCLUSIVE, "speedup was not measured", ()),
+        (CheckName.LATENCY, Outcome.FAILED, "latency +20.0 %", ("8 processes",)),
+    )
+    assert text == (
+        f"{CASE_ID}: output: rms error too large\n"
+        "    output (float32)\n"
+        "      worst at [0]\n"
+        "    what to do: if the difference is intended, allow it with "
+        "@pytest.mark.nnopt_tolerance(rtol=..., atol=...)\n"
+        "  latency failed: latency +20.0 %\n"
+        "    8 processes\n"
+        "    what to do: if the new level is intended, accept it with pytest --nnopt-update\n"
+        "  compile passed: 1 graph, 0 graph breaks, 0 recompiles\n"
+        "  speedup inconclusive: speedup was not measured"
+    )
+
+
+def test_a_missing_baseline_names_its_own_remedy() -> None:
+    reason = f"no baseline for '{CASE_ID}' on 'cpu'; record one with pytest --nnopt-update"
+    assert describe((CheckName.LATENCY, Outcome.NO_BASELINE, reason, ())) == f"{CASE_ID}: {reason}"
+
+
+def test_a_check_without_a_remedy_says_what_it_found() -> None:
+    assert describe((CheckName.MEMORY, Outcome.FAILED, "peak +20 %", ("2 MiB more",))) == (
+        f"{CASE_ID}: peak +20 %\n    2 MiB more"
+    )

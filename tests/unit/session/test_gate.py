@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_nnopt.baseline.schema import CaseBaseline, Evidence, ProcessRecord
+from pytest_nnopt.environment import Environment
+from pytest_nnopt.errors import BaselineError, ConfigError
+from pytest_nnopt.model import CheckName
+from pytest_nnopt.session.gate import Gate, Markers, open_gate
+from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR
+from tests.builders import CASE_ID, make_baseline, make_environment, make_evidence, make_process, make_recording
+
+if TYPE_CHECKING:
+    from pytest_nnopt.verdict import Question
+
+HERE = make_environment()
+
+
+def open_(root: Path, purpose: str = "check", **command_line: Any) -> Gate:
+    """Open a gate that knows the test."""
+    gate = open_gate(root, command_line, purpose)
+    gate.prepare({CASE_ID: {"limits": [{"latency": "3%"}]}})
+    return gate
+
+
+def ask(root: Path, purpose: str = "check", environment: Environment = HERE, /, **command_line: Any) -> Question:
+    return open_(root, purpose, **command_line).question(CASE_ID, CASE_ID, environment)
+
+
+class TestOpenGate:
+    def test_settings_come_from_pyproject_and_the_command_line(self, tmp_path: Path) -> None:
+        (tmp_path / "pyproject.toml").write_text('[tool.nnopt]\nbaseline_dir = "levels"\nbudget = "5s"')
+        gate = open_gate(tmp_path, {"budget": "7s", "device": None}, "compare")
+        assert gate.store.root == tmp_path / "levels"
+        assert gate.settings.budget == 7.0
+
+    def test_a_wrong_setting_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="command line: budget"):
+            open_gate(tmp_path, {"budget": "soon"}, "check")
+
+
+class TestPrepare:
+    def test_every_wrong_marker_is_named(self, tmp_path: Path) -> None:
+        gate = open_gate(tmp_path, {}, "check")
+        markers: dict[str, Markers] = {
+            "test_a": {"speedup": [{"max": 2}]},
+            "test_b": {},
+            "test_c": {"limits": [{"memory": "lots"}]},
+        }
+        with pytest.raises(ConfigError, match=r"(?s)test_a: nnopt_speedup: .*test_c: nnopt_limits: "):
+            gate.prepare(markers)
+
+    @pytest.mark.parametrize("purpose", ["compare", "update"])
+    def test_a_broken_baseline_is_an_error(self, tmp_path: Path, purpose: str) -> None:
+        break_baseline(tmp_path)
+        with pytest.raises(BaselineError, match="cannot be read"):
+            open_(tmp_path, purpose)
+
+    def test_a_run_that_reads_no_baseline_minds_no_broken_one(self, tmp_path: Path) -> None:
+        break_baseline(tmp_path)
+        question = ask(tmp_path)
+        assert (question.baseline, question.missing_reason) == (None, "")
+
+
+def break_baseline(root: Path) -> None:
+    store = open_gate(root, {}, "check").store
+    store.write(HERE, make_baseline(HERE)).write_text("broken")
+
+
+class TestQuestion:
+    @pytest.mark.parametrize(
+        ("purpose", "is_comparing", "is_updating"),
+        [("check", False, False), ("compare", True, False), ("update", False, True)],
+    )
+    def test_the_purpose_decides_what_baselines_are_for(
+        self, tmp_path: Path, purpose: str, is_comparing: bool, is_updating: bool
+    ) -> None:
+        question = ask(tmp_path, purpose)
+        assert (question.is_comparing, question.is_updating) == (is_comparing, is_updating)
+        assert question.config.limits.latency == 0.03
+
+    def test_all_checks_are_asked_unless_some_are_named(self, tmp_path: Path) -> None:
+        assert ask(tmp_path).asked == frozenset(CheckName)
+        assert ask(tmp_path, only=("compile",)).asked == {CheckName.COMPILE}
+
+    def test_the_false_alarm_rate_is_that_of_the_settings(self, tmp_path: Path) -> None:
+        assert ask(tmp_path, false_alarms="2%").plan.false_alarms == 0.02
+
+    def test_in_a_large_suite_each_case_may_err_less(self, tmp_path: Path) -> None:
+        gate = open_gate(tmp_path, {"false_alarms": "2%"}, "check")
+        gate.prepare({CASE_ID: {}, **{f"{CASE_ID}[{number}]": {} for number in range(99)}})
+        assert 0 < gate.question(CASE_ID, CASE_ID, HERE).plan.false_alarms < 0.01
+
+    def test_the_level_is_that_of_the_environment(self, tmp_path: Path) -> None:
+        open_(tmp_path).store.write(HERE, make_baseline(HERE, make_evidence(count=2), make_evidence(count=3)))
+        question = ask(tmp_path, "compare")
+        assert question.baseline is not None
+        assert len(question.baseline.timing) == 5
+        elsewhere = ask(tmp_path, "compare", make_environment(threads=1))
+        assert elsewhere.baseline is None
+        assert "recorded under other conditions (threads: 2 → 1)" in elsewhere.missing_reason
+
+    @pytest.mark.parametrize(
+        ("purpose", "settings", "has_level", "processes"),
+        [
+            ("check", {}, False, 0),
+            ("compare", {}, False, 0),
+            ("compare", {"missing": "record"}, False, 3),
+            ("compare", {"missing": "record"}, True, 0),
+            ("update", {}, False, 10),
+            ("update", {}, True, 10),
+        ],
+    )
+    def test_as_many_processes_are_recorded_as_the_run_is_for(
+        self, tmp_path: Path, purpose: str, settings: dict[str, Any], has_level: bool, processes: int
+    ) -> None:
+        if has_level:
+            open_(tmp_path).store.write(HERE, make_baseline(HERE))
+        assert ask(tmp_path, purpose, **settings).recorded_processes == processes
+
+    def test_a_missing_baseline_takes_no_more_processes_than_an_update(self, tmp_path: Path) -> None:
+        (tmp_path / "pyproject.toml").write_text("[tool.nnopt]\nprocesses = 2")
+        assert ask(tmp_path, "compare", missing="record").recorded_processes == 2
+        assert ask(tmp_path, "update").recorded_processes == 2
+
+
+def timing_of(baseline: CaseBaseline) -> tuple[ProcessRecord, ...]:
+    return baseline.recordings[0].evidence.timing
+
+
+class TestPrior:
+    def fill(self, root: Path, cases: int) -> None:
+        """Record cases whose processes vary by a tenth of a percent."""
+        for number in range(cases):
+            timing = tuple(make_process(0.001 * sign * (1 + number / 10)) for sign in (-1, 1, -1, 1))
+            open_(root).store.write(HERE, make_baseline(HERE, Evidence(timing=timing), case=f"{CASE_ID}[{number}]"))
+
+    def test_little_evidence_leaves_the_devices_default(self, tmp_path: Path) -> None:
+        gpu = Environment({"device": "cuda", "gpu": "NVIDIA H200", "torch": "2.11"})
+        self.fill(tmp_path, 4)
+        assert ask(tmp_path, "compare").prior == DEFAULT_CPU_PRIOR
+        assert ask(tmp_path, "compare", gpu).prior == DEFAULT_GPU_PRIOR
+
+    def test_many_baselines_teach_the_variance_of_an_environment(self, tmp_path: Path) -> None:
+        self.fill(tmp_path, 6)
+        prior = ask(tmp_path, "compare").prior
+        assert math.sqrt(prior.variance) == pytest.approx(0.0015, rel=0.3)
+
+    def test_levels_of_different_conditions_are_no_variance(self, tmp_path: Path) -> None:
+        self.fill(tmp_path, 6)
+        before = ask(tmp_path, "compare").prior
+        store, elsewhere = open_(tmp_path).store, make_environment(threads=1)
+        for baseline in store.read_all(HERE.name):
+            timing = tuple(
+                make_process(5.0 + process.candidate_to_reference.log_ratio) for process in timing_of(baseline)
+            )
+            other = make_recording(elsewhere, Evidence(timing=timing))
+            store.write(elsewhere, CaseBaseline(case=baseline.case, recordings=(*baseline.recordings, other)))
+        assert ask(tmp_path, "compare").prior.variance == pytest.approx(before.variance, rel=0.1)
+
+    def test_a_run_that_reads_no_baselines_learns_nothing(self, tmp_path: Path) -> None:
+        self.fill(tmp_path, 6)
+        assert ask(tmp_path).prior == DEFAULT_CPU_PRIOR
+
+    def test_the_prior_is_the_same_throughout_a_run(self, tmp_path: Path) -> None:
+        gate = open_(tmp_path, "update")
+        before = gate.question(CASE_ID, CASE_ID, HERE).prior
+        self.fill(tmp_path, 6)
+        assert gate.question(CASE_ID, CASE_ID, HERE).prior is before

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_nnopt.environment import Environment
+from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.session.processes import Deadlines, Launch, MeasuringProcess, measuring_process, without_paths
+from tests.builders import make_process
+
+SAMPLE = make_process(0.1)
+SHORT = Deadlines(ready_seconds=0.5, sample_seconds=0.5)
+LONG = Deadlines(ready_seconds=20, sample_seconds=20)
+
+HERE = Environment({"device": "cpu", "threads": 2})
+PREAMBLE = """\
+import json, os, socket, subprocess, sys, time
+print("hello from the worker", flush=True)
+line = socket.socket(fileno=int(sys.argv[1]))
+lines = line.makefile("rb")
+def say(**message):
+    line.sendall(json.dumps(message).encode() + b"\\n")
+def hear():
+    text = lines.readline()
+    return json.loads(text) if text else None
+"""
+READY = 'say(type="ready", environment={"device": "cpu", "threads": 2})\n'
+ANSWER = f"""\
+while (message := hear()) is not None and message["type"] == "measure":
+    print("seed", message["seed"], flush=True)
+    say(type="sample", process={SAMPLE.model_dump(mode="json")!r})
+"""
+WAIT = "hear()\n"
+CLOSE = "lines.close(); line.close()\n"
+HANG = "time.sleep(60)\n"
+
+
+@dataclass(frozen=True)
+class StandIn(Launch):
+    """Starts a small script in place of a pytest run."""
+
+    script: str = ""
+
+    def command(self, test_id: str, case_id: str, descriptor: int, cache_dir: Path) -> list[str]:
+        return [sys.executable, "-I", "-S", "-c", PREAMBLE + self.script, str(descriptor)]
+
+
+@dataclass
+class Starter:
+    """Starts stand-ins and remembers their process ids."""
+
+    directory: Path
+    running: list[MeasuringProcess]
+    pids: list[int]
+
+    def __call__(self, *script: str, deadlines: Deadlines = LONG) -> MeasuringProcess:
+        process = MeasuringProcess(
+            StandIn((), self.directory, "".join(script)), "test", "case", self.directory, deadlines=deadlines
+        )
+        self.running.append(process)
+        return process
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Starter]:
+    """Start stand-ins, and see in the end that none stays behind."""
+    starter = Starter(tmp_path, [], [])
+    popen = subprocess.Popen
+
+    def remembering(*args: object, **kwargs: object) -> object:
+        process = popen(*args, **kwargs)  # type: ignore[call-overload]  # handed through as they are
+        starter.pids.append(process.pid)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", remembering)
+    yield starter
+    for process in starter.running:
+        process.stop()
+    assert starter.pids
+    assert not [pid for pid in starter.pids if is_running(pid, patience_seconds=1.0)]
+
+
+def is_running(pid: int, *, patience_seconds: float = 0.0) -> bool:
+    """Whether a process is alive; one that was killed may need a moment to go."""
+    deadline = time.monotonic() + patience_seconds
+    while is_alive(pid):
+        if time.monotonic() >= deadline:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_worker_measures_on_command(start: Starter) -> None:
+    process = start(READY, ANSWER)
+    process.wait_until_ready(HERE)
+    assert [process.measure(seed) for seed in (1, 2)] == [SAMPLE, SAMPLE]
+
+
+def test_a_worker_in_another_environment_is_refused(start: Starter) -> None:
+    process = start(READY, ANSWER)
+    with pytest.raises(MeasurementError, match=r"sees another environment than this run \(threads: 1 → 2\)"):
+        process.wait_until_ready(Environment({"device": "cpu", "threads": 1}))
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ('print("trouble"); sys.exit(3)', "a measuring process ended with status 3 while getting ready"),
+        ("os.abort()", "a measuring process ended with status -6 while getting ready"),
+        ('say(type="refused", reason="no such case")\n' + WAIT, "a measuring process refused: no such case"),
+        ('say(type="stop")\n' + WAIT, "a measuring process answered 'stop' while getting ready"),
+        ('say(type="dance")\n' + WAIT, "a measuring process hung while getting ready: not a message"),
+    ],
+)
+def test_a_worker_that_does_not_get_ready_is_an_error_with_its_output(
+    start: Starter, script: str, message: str
+) -> None:
+    with pytest.raises(MeasurementError) as caught:
+        start(script).wait_until_ready(HERE)
+    assert str(caught.value).startswith(message)
+    assert "its last output:\nhello from the worker" in str(caught.value)
+
+
+def test_a_worker_that_hangs_before_it_is_ready_is_ended(start: Starter) -> None:
+    with pytest.raises(MeasurementError, match="a measuring process hung while getting ready: no answer within"):
+        start(HANG, deadlines=SHORT).wait_until_ready(HERE)
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("hear()\nsys.exit(5)", "ended with status 5 while measuring"),
+        ('hear()\nline.sendall(b\'{"type": "sam\')\nsys.exit(6)', "ended with status 6 while measuring"),
+        ('hear()\nsay(type="refused", reason="out of memory")\n' + WAIT, "refused: out of memory"),
+        (
+            'hear()\nsay(type="ready", environment={"device": "cpu", "threads": 2})\n' + WAIT,
+            "answered 'ready' while measuring",
+        ),
+    ],
+)
+def test_a_worker_that_fails_to_measure_is_an_error_with_its_output(start: Starter, script: str, message: str) -> None:
+    process = start(READY, script)
+    process.wait_until_ready(HERE)
+    with pytest.raises(MeasurementError, match=f"a measuring process {message}; its last output:\nhello from the"):
+        process.measure(seed=1)
+
+
+def test_a_worker_that_hangs_while_measuring_is_ended(start: Starter) -> None:
+    process = start(READY, HANG, deadlines=Deadlines(ready_seconds=20, sample_seconds=0.2))
+    process.wait_until_ready(HERE)
+    with pytest.raises(MeasurementError, match="a measuring process hung while measuring"):
+        process.measure(seed=1)
+
+
+def test_a_worker_that_has_died_cannot_be_asked(start: Starter) -> None:
+    process = start(READY, "sys.exit(4)")
+    process.wait_until_ready(HERE)
+    assert not is_running(start.pids[0], patience_seconds=20)
+    message = "a measuring process ended with status 4 while measuring; its last output:\nhello from the worker"
+    with pytest.raises(MeasurementError, match=message):
+        process.measure(seed=1)
+
+
+@pytest.mark.parametrize("script", [CLOSE + HANG, READY + CLOSE + HANG], ids=["before it is ready", "when measuring"])
+def test_a_worker_that_closes_its_line_and_stays_alive_is_ended(start: Starter, script: str) -> None:
+    process = start(script, deadlines=Deadlines(ready_seconds=20, sample_seconds=20, stop_seconds=0.2))
+
+    def use() -> None:
+        process.wait_until_ready(HERE)
+        process.measure(seed=1)
+
+    with pytest.raises(MeasurementError, match=r"closed its end of the line while .*, but stayed alive") as caught:
+        use()
+    assert str(caught.value).endswith("its last output:\nhello from the worker")
+    assert not is_running(start.pids[0])
+
+
+def open_files() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+def test_a_worker_that_cannot_be_started_leaves_nothing_open(tmp_path: Path) -> None:
+    before = open_files()
+    with pytest.raises(MeasurementError, match=r"a measuring process cannot be started: .*No such file or directory"):
+        MeasuringProcess(StandIn((), tmp_path / "missing"), "test", "case", tmp_path)
+    assert open_files() <= before
+
+
+def test_only_the_end_of_the_output_is_shown(start: Starter) -> None:
+    script = 'print(*range(1000), sep="\\n"); sys.stderr.write("last\\n"); sys.exit(1)'
+    with pytest.raises(MeasurementError) as caught:
+        start(script).wait_until_ready(HERE)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 16
+    assert "999" in lines
+    assert "0" not in lines
+
+
+def test_output_that_is_no_text_is_shown_as_far_as_it_is(start: Starter) -> None:
+    with pytest.raises(MeasurementError, match="caf\N{REPLACEMENT CHARACTER}"):
+        start(r'os.write(1, b"caf\xff\n"); sys.exit(1)').wait_until_ready(HERE)
+
+
+def test_what_a_failing_worker_has_started_ends_with_it(start: Starter) -> None:
+    script = 'child = subprocess.Popen(["sleep", "60"])\nsay(type="refused", reason=str(child.pid))\n'
+    with pytest.raises(MeasurementError, match="refused: ") as caught:
+        start(script, HANG).wait_until_ready(HERE)
+    start.pids.append(int(str(caught.value).partition("refused: ")[2].partition(";")[0]))
+
+
+def test_stopping_ends_a_worker_that_waits(start: Starter) -> None:
+    process = start(READY, ANSWER)
+    process.wait_until_ready(HERE)
+    process.stop()
+    assert not is_running(start.pids[0])
+
+
+def test_stopping_ends_what_a_worker_has_left_behind(start: Starter, tmp_path: Path) -> None:
+    child = 'child = subprocess.Popen(["sleep", "60"])\nopen("child", "w").write(str(child.pid))\n'
+    process = start(child, READY, ANSWER)
+    process.wait_until_ready(HERE)
+    start.pids.append(int((tmp_path / "child").read_text()))
+    assert is_running(start.pids[-1])
+    process.stop()
+    assert not is_running(start.pids[-1], patience_seconds=1.0)
+
+
+def test_a_worker_that_does_not_end_when_told_to_is_ended(start: Starter) -> None:
+    process = start(READY, HANG, deadlines=Deadlines(ready_seconds=20, stop_seconds=0.2))
+    process.wait_until_ready(HERE)
+    process.stop()
+    assert not is_running(start.pids[0])
+
+
+def test_the_context_stops_its_worker_however_it_ends(start: Starter, tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with measuring_process(StandIn((), tmp_path, READY + ANSWER), "test", "case", tmp_path) as process:
+            process.wait_until_ready(HERE)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not is_running(start.pids[0])
+
+
+def test_a_command_runs_one_test_alone_with_this_runs_options(tmp_path: Path) -> None:
+    launch = Launch(("-q", "--rootdir=/project"), tmp_path)
+    command = launch.command("test_a.py::test[-x]", "test_a.py::test[-x]#b", 7, Path("/cache"))
+    assert command[:5] == [sys.executable, "-m", "pytest", "-q", "--rootdir=/project"]
+    assert command[-5:] == [
+        "--nnopt-worker=7",
+        "--nnopt-worker-case=test_a.py::test[-x]#b",
+        "--nnopt-worker-cache=/cache",
+        "--",
+        "test_a.py::test[-x]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "paths", "left"),
+    [
+        (["-q", "tests", "-x"], ["tests"], ("-q", "-x")),
+        (["tests", "-k", "tests"], ["tests"], ("-k", "tests")),
+        (["a.py", "a.py"], ["a.py", "a.py"], ()),
+        (["-q"], [], ("-q",)),
+        (["-q"], ["testpaths"], ("-q",)),
+    ],
+)
+def test_test_paths_are_taken_out_of_a_command_line(
+    arguments: list[str], paths: list[str], left: tuple[str, ...]
+) -> None:
+    assert without_paths(arguments, paths) == left
