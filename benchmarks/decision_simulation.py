@@ -1,0 +1,470 @@
+"""Simulate the timing decision on machines of known noise, and write how often it errs and what it finds.
+
+Run from the repository's root: ``python benchmarks/decision_simulation.py``. Every figure has a fixed seed of its
+own, so a run repeats to the last digit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_nnopt.model import Outcome
+from pytest_nnopt.statistics.decision import Decision, decide_minimum, decide_regression
+from pytest_nnopt.statistics.estimate import ProcessEstimate
+from pytest_nnopt.statistics.family import plan_for_suite
+from pytest_nnopt.statistics.power import minimum_detectable_effect
+from pytest_nnopt.statistics.prior import (
+    DEFAULT_CPU_PRIOR,
+    DEFAULT_DEVICE_TIME_PRIOR,
+    DEFAULT_GPU_PRIOR,
+    VariancePrior,
+    pool_prior,
+)
+from pytest_nnopt.statistics.sequential import SequentialPlan
+
+RESULT = Path(__file__).parent / "results" / "decision_simulation.md"
+SUITE_SIZE = 200
+WITHIN_SHARE = 0.4
+"""Standard error inside one process as a share of the process SD."""
+
+EIGHT = SequentialPlan()
+TWO = SequentialPlan(false_alarms=0.001, looks=(1, 2))
+FOUR = SequentialPlan(false_alarms=0.001, looks=(1, 2, 4))
+
+Floats = NDArray[np.float64]
+Shape = Callable[[np.random.Generator, int, int], tuple[Floats, Floats]]
+
+
+def draw_normal(rng: np.random.Generator, baseline: int, candidate: int) -> tuple[Floats, Floats]:
+    """Processes scatter normally."""
+    return rng.standard_normal(baseline), rng.standard_normal(candidate)
+
+
+def draw_t5(rng: np.random.Generator, baseline: int, candidate: int) -> tuple[Floats, Floats]:
+    """Student's t with 5 degrees of freedom, scaled to SD 1."""
+    return rng.standard_t(5, baseline) / np.sqrt(5 / 3), rng.standard_t(5, candidate) / np.sqrt(5 / 3)
+
+
+def draw_t3(rng: np.random.Generator, baseline: int, candidate: int) -> tuple[Floats, Floats]:
+    """Student's t with 3 degrees of freedom, scaled to SD 1."""
+    return rng.standard_t(3, baseline) / np.sqrt(3), rng.standard_t(3, candidate) / np.sqrt(3)
+
+
+def draw_bimodal(rng: np.random.Generator, baseline: int, candidate: int) -> tuple[Floats, Floats]:
+    """Three processes of ten are in a slow state, 2.1 SD above the others."""
+
+    def draw(count: int) -> Floats:
+        state = np.where(rng.random(count) < 0.3, 0.7, -0.3) / np.sqrt(0.21)
+        figures: Floats = 0.95 * state + np.sqrt(1 - 0.95**2) * rng.standard_normal(count)
+        return figures
+
+    return draw(baseline), draw(candidate)
+
+
+def draw_outliers(rng: np.random.Generator, baseline: int, candidate: int) -> tuple[Floats, Floats]:
+    """One process of twenty is 3 to 8 times the others' SD too slow; SD about 1 in all."""
+
+    def draw(count: int) -> Floats:
+        astray = np.where(rng.random(count) < 0.05, rng.uniform(3, 8, count), 0.0)
+        return (rng.standard_normal(count) + astray) / 1.6
+
+    return draw(baseline), draw(candidate)
+
+
+def draw_sessions(rng: np.random.Generator, baseline: int, candidate: int) -> tuple[Floats, Floats]:
+    """Each run has an offset of its own, SD 0.3; the baseline was recorded in two runs."""
+    own = np.sqrt(1 - 0.3**2)
+    offsets = np.resize(rng.normal(0, 0.3, 2), baseline)
+    return (
+        own * rng.standard_normal(baseline) + offsets,
+        own * rng.standard_normal(candidate) + rng.normal(0, 0.3),
+    )
+
+
+def draw_drift(rng: np.random.Generator, baseline: int, candidate: int) -> tuple[Floats, Floats]:
+    """Figures drift along a run, by a random slope of SD 1.5 from its first process to its last."""
+
+    def draw(count: int) -> Floats:
+        return 0.9 * rng.standard_normal(count) + rng.normal(0, 1.5) * (np.linspace(0, 1, count) - 0.5)
+
+    return draw(baseline), draw(candidate)
+
+
+def draw_busy(rng: np.random.Generator, baseline: int, candidate: int) -> tuple[Floats, Floats]:
+    """The candidate runs on a day with 1.5 times the baseline's noise."""
+    return 0.8 * rng.standard_normal(baseline), 1.2 * rng.standard_normal(candidate)
+
+
+SHAPES: dict[str, Shape] = {
+    "normal": draw_normal,
+    "t5": draw_t5,
+    "t3": draw_t3,
+    "bimodal": draw_bimodal,
+    "outliers": draw_outliers,
+    "sessions": draw_sessions,
+    "drift": draw_drift,
+    "busy day": draw_busy,
+}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One simulated question: a machine, a true change, and what the gate was asked.
+
+    ``process_sd`` None draws each case's SD from the spread seen on shared CPUs: about 2.7 %, from 1.8 to 5.5 %.
+    """
+
+    shape: str = "normal"
+    process_sd: float | None = None
+    change: float = 0.0
+    limit: float = 0.05
+    baseline: int = 10
+    plan: SequentialPlan = field(default_factory=SequentialPlan)
+    prior: VariancePrior = DEFAULT_CPU_PRIOR
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What came out of many simulated cases."""
+
+    decisions: tuple[Decision, ...]
+
+    def rate(self, *outcomes: Outcome, within: int | None = None) -> float:
+        """Share of the cases that ended so, with at most ``within`` processes."""
+        hits = (d.outcome in outcomes and (within is None or d.processes <= within) for d in self.decisions)
+        return fmean(map(float, hits))
+
+    @property
+    def failed(self) -> float:
+        """Share of failed cases."""
+        return self.rate(Outcome.FAILED)
+
+    @property
+    def passed(self) -> float:
+        """Share of passed and improved cases."""
+        return self.rate(Outcome.PASSED, Outcome.IMPROVED)
+
+    @property
+    def suite_alarms(self) -> float:
+        """Share of suites in which at least one case failed."""
+        return 1 - (1 - self.failed) ** SUITE_SIZE
+
+    @property
+    def median_processes(self) -> float:
+        """Median number of processes measured."""
+        return median(d.processes for d in self.decisions)
+
+    @property
+    def mean_processes(self) -> float:
+        """Mean number of processes measured."""
+        return fmean(d.processes for d in self.decisions)
+
+
+def simulate(scenario: Scenario, cases: int) -> Tally:
+    """Decide ``cases`` independent cases of a scenario, each with a baseline of its own."""
+    rng = np.random.default_rng(zlib.crc32(repr(scenario).encode()))
+    return Tally(tuple(simulate_case(scenario, rng) for _ in range(cases)))
+
+
+def simulate_case(scenario: Scenario, rng: np.random.Generator) -> Decision:
+    """Decide one case, adding processes while the decision asks for them."""
+    baseline, candidate = draw_case(scenario, rng)
+    processes: int | None = scenario.plan.looks[0]
+    while processes is not None:
+        decision = decide_regression(
+            candidate[:processes], baseline, limit=scenario.limit, prior=scenario.prior, plan=scenario.plan
+        )
+        processes = decision.next_look
+    return decision
+
+
+def draw_case(scenario: Scenario, rng: np.random.Generator) -> tuple[list[ProcessEstimate], list[ProcessEstimate]]:
+    """Draw the estimates of a baseline's and a candidate's processes."""
+    sd = scenario.process_sd
+    if sd is None:
+        sd = float(np.clip(np.exp(rng.normal(np.log(0.027), 0.35)), 0.018, 0.055))
+    baseline, candidate = SHAPES[scenario.shape](rng, scenario.baseline, scenario.plan.max_processes)
+    within = (WITHIN_SHARE * sd) ** 2
+    excess = 1.5**2 if scenario.shape == "busy day" else 1.0
+    return (
+        [ProcessEstimate(sd * float(value), within, 40) for value in baseline],
+        [
+            ProcessEstimate(sd * float(value) + float(np.log1p(scenario.change)), within * excess, 40)
+            for value in candidate
+        ],
+    )
+
+
+def tabulate_targets(cases: int) -> Iterator[str]:
+    """Level, power and processes on machines of mixed noise, one row for each shape of noise."""
+    suite = plan_for_suite(SequentialPlan(), SUITE_SIZE)
+    yield from header(
+        "noise",
+        "false alarms, limit 5 %",
+        "limit 10 %",
+        "suite of 200, limit 5 %",
+        "limit 10 %",
+        "10 % slower found",
+        "20 % found within 2",
+        "processes to pass, limit 10 %: median",
+        "mean",
+        "changed by the limit, passed",
+    )
+    yield "| *target* | *≤ 1 %* | *≤ 1 %* | *≤ 5 %* | *≤ 5 %* | *≥ 95 %* | *≥ 99 %* | *≤ 2* | | *≤ 5 %* |"
+    for shape in SHAPES:
+        unchanged = simulate(Scenario(shape), cases)
+        wide = simulate(Scenario(shape, limit=0.10), cases)
+        strict = simulate(Scenario(shape, plan=suite), 5 * cases)
+        strict_wide = simulate(Scenario(shape, limit=0.10, plan=suite), 5 * cases)
+        slower = simulate(Scenario(shape, change=0.10), cases)
+        much_slower = simulate(Scenario(shape, change=0.20), cases)
+        at_limit = simulate(Scenario(shape, change=0.05), cases)
+        yield (
+            f"| {shape} | {percent(unchanged.failed, 2)} | {percent(wide.failed, 2)} | {percent(strict.suite_alarms)} "
+            f"| {percent(strict_wide.suite_alarms)} | {percent(slower.failed)} "
+            f"| {percent(much_slower.rate(Outcome.FAILED, within=2))} "
+            f"| {wide.median_processes:.0f} | {wide.mean_processes:.1f} | {percent(at_limit.passed)} |"
+        )
+
+
+def tabulate_noise_levels(cases: int) -> Iterator[str]:
+    """The same questions on machines of one known noise."""
+    yield from header(
+        "process SD",
+        "noise",
+        "false alarms, limit 5 %",
+        "the same, pooled prior",
+        "10 % slower found",
+        "the same, pooled prior",
+        "the same, baseline of 20",
+        "20 % found within 2",
+        "processes to pass, limit 10 %: median",
+        "passed in the end",
+    )
+    for process_sd in (0.018, 0.027, 0.040, 0.055):
+        for shape in ("normal", "t3", "bimodal"):
+            unchanged = simulate(Scenario(shape, process_sd), cases)
+            slower = simulate(Scenario(shape, process_sd, change=0.10), cases)
+            much_slower = simulate(Scenario(shape, process_sd, change=0.20), cases)
+            pooled = pool_siblings(Scenario(shape, process_sd))
+            knowing = simulate(Scenario(shape, process_sd, prior=pooled), cases)
+            knowing_slower = simulate(Scenario(shape, process_sd, change=0.10, prior=pooled), cases)
+            recorded_more = simulate(Scenario(shape, process_sd, change=0.10, baseline=20), cases)
+            wide = simulate(Scenario(shape, process_sd, limit=0.10), cases)
+            yield (
+                f"| {percent(process_sd)} | {shape} | {percent(unchanged.failed, 2)} | {percent(knowing.failed, 2)} "
+                f"| {percent(slower.failed)} | {percent(knowing_slower.failed)} | {percent(recorded_more.failed)} "
+                f"| {percent(much_slower.rate(Outcome.FAILED, within=2))} "
+                f"| {wide.median_processes:.0f} | {percent(wide.passed)} |"
+            )
+
+
+def pool_siblings(scenario: Scenario, siblings: int = 20) -> VariancePrior:
+    """Fit the prior to the baselines of other cases on the same machine."""
+    rng = np.random.default_rng(siblings)
+    return pool_prior([draw_case(scenario, rng)[0] for _ in range(siblings)])
+
+
+def tabulate_suite_power(cases: int) -> Iterator[str]:
+    """What a suite of 200 still finds at its tightened level."""
+    yield from header(
+        "noise",
+        "processes at most",
+        "10 % slower found",
+        "20 % found",
+        "mean processes, 20 % slower",
+    )
+    for shape in ("normal", "t3", "bimodal"):
+        for looks in ((1, 2, 4, 8), (1, 2, 4, 8, 16)):
+            plan = plan_for_suite(SequentialPlan(looks=looks), SUITE_SIZE)
+            slower = simulate(Scenario(shape, change=0.10, plan=plan), cases)
+            much_slower = simulate(Scenario(shape, change=0.20, plan=plan), cases)
+            yield (
+                f"| {shape} | {looks[-1]} | {percent(slower.failed)} | {percent(much_slower.failed)} "
+                f"| {much_slower.mean_processes:.1f} |"
+            )
+
+
+def tabulate_baselines(cases: int) -> Iterator[str]:
+    """What a smaller or larger baseline changes."""
+    yield from header(
+        "baseline processes",
+        "false alarms, limit 5 %",
+        "10 % slower found",
+        "processes to pass, limit 10 %: median",
+        "passed in the end",
+    )
+    for baseline in (1, 3, 5, 10, 20):
+        unchanged = simulate(Scenario(baseline=baseline), cases)
+        slower = simulate(Scenario(change=0.10, baseline=baseline), cases)
+        wide = simulate(Scenario(limit=0.10, baseline=baseline), cases)
+        yield (
+            f"| {baseline} | {percent(unchanged.failed, 2)} | {percent(slower.failed)} | {wide.median_processes:.0f} "
+            f"| {percent(wide.passed)} |"
+        )
+
+
+def tabulate_quiet_machines(cases: int) -> Iterator[str]:
+    """Small effects where the noise is small."""
+    yield from header(
+        "figure",
+        "process SD",
+        "limit",
+        "effect",
+        "prior SD",
+        "false alarms allowed",
+        "processes at most",
+        "false alarms",
+        "effect found",
+        "processes, mean",
+    )
+    rows = (
+        ("latency, quiet CPU", 0.018, 0.020, 0.05, EIGHT, DEFAULT_CPU_PRIOR),
+        ("latency, host-bound", 0.025, 0.02, 0.05, EIGHT, DEFAULT_GPU_PRIOR),
+        ("latency, GPU-bound", 0.0043, 0.005, 0.02, EIGHT, DEFAULT_GPU_PRIOR),
+        ("latency, GPU-bound", 0.0043, 0.005, 0.02, EIGHT, DEFAULT_CPU_PRIOR),
+        ("device time", 0.0027, 0.005, 0.01, TWO, DEFAULT_DEVICE_TIME_PRIOR),
+        ("device time", 0.0018, 0.005, 0.01, TWO, DEFAULT_DEVICE_TIME_PRIOR),
+        ("device time", 0.0018, 0.005, 0.02, TWO, DEFAULT_DEVICE_TIME_PRIOR),
+        ("device time", 0.0018, 0.005, 0.01, FOUR, DEFAULT_DEVICE_TIME_PRIOR),
+    )
+    for name, process_sd, limit, effect, plan, prior in rows:
+        unchanged = simulate(Scenario("t5", process_sd, limit=limit, plan=plan, prior=prior), cases)
+        slower = simulate(Scenario("t5", process_sd, effect, limit, plan=plan, prior=prior), cases)
+        yield (
+            f"| {name} | {percent(process_sd, 2)} | {percent(limit)} | {percent(effect)} "
+            f"| {percent(prior.standard_deviation)} | {percent(plan.false_alarms)} | {plan.max_processes} "
+            f"| {percent(unchanged.failed, 2)} | {percent(slower.failed)} | {slower.mean_processes:.1f} |"
+        )
+
+
+def tabulate_minimum(cases: int) -> Iterator[str]:
+    """A declared speedup of 1.15 against true speedups around it."""
+    yield from header(
+        "true speedup",
+        "failed",
+        "passed",
+        "inconclusive",
+        "processes, mean",
+    )
+    for speedup in (1.00, 1.05, 1.10, 1.15, 1.20, 1.25, 1.30):
+        tally = simulate_minimum(speedup, minimum=1.15, cases=cases)
+        yield (
+            f"| {speedup:.2f} | {percent(tally.failed)} | {percent(tally.passed)} "
+            f"| {percent(tally.rate(Outcome.INCONCLUSIVE))} | {tally.mean_processes:.1f} |"
+        )
+
+
+def simulate_minimum(speedup: float, *, minimum: float, cases: int) -> Tally:
+    """Hold processes of a true ``speedup`` against a declared ``minimum``, adding processes while asked."""
+    scenario = Scenario("t5", change=speedup - 1)
+    rng = np.random.default_rng(zlib.crc32(repr((scenario, minimum)).encode()))
+    decisions = []
+    for _ in range(cases):
+        _, samples = draw_case(scenario, rng)
+        processes: int | None = 1
+        while processes is not None:
+            decision = decide_minimum(samples[:processes], minimum=minimum, prior=scenario.prior)
+            processes = decision.next_look
+        decisions.append(decision)
+    return Tally(tuple(decisions))
+
+
+def tabulate_promises(cases: int) -> Iterator[str]:
+    """Whether a slowdown of exactly the minimum detectable effect is found as often as promised, at one look."""
+    yield from header(
+        "process SD",
+        "processes",
+        "limit",
+        "minimum detectable effect, 95 % power",
+        "found",
+    )
+    for process_sd in (0.018, 0.04):
+        noise = VariancePrior(process_sd**2, 15.0)
+        for processes in (2, 4, 8):
+            for limit in (0.0, 0.05):
+                plan = SequentialPlan(looks=(processes,))
+                effect = minimum_detectable_effect(
+                    noise, processes=processes, baseline_processes=10, limit=limit, plan=plan
+                )
+                prior = VariancePrior(process_sd**2, 6.0)
+                tally = simulate(Scenario("normal", process_sd, effect, limit, plan=plan, prior=prior), cases)
+                yield (
+                    f"| {percent(process_sd)} | {processes} | {percent(limit)} | {percent(effect)} "
+                    f"| {percent(tally.failed)} |"
+                )
+
+
+def header(*columns: str) -> Iterator[str]:
+    """Write a table's first two lines."""
+    yield f"| {' | '.join(columns)} |"
+    yield "|" + "---|" * len(columns)
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """Write a fraction as a percentage."""
+    return f"{100 * fraction:.{digits}f} %"
+
+
+SECTIONS: tuple[tuple[str, str, Callable[[int], Iterator[str]]], ...] = (
+    (
+        "Targets, by shape of the noise",
+        "Cases of mixed noise, baseline of 10 processes, up to 8 candidate processes.",
+        tabulate_targets,
+    ),
+    (
+        "Machines of one known noise",
+        "The prior is that of the mixture, which takes noisy machines for quieter than they are; or it is pooled from "
+        "the baselines of 20 cases of the same machine.",
+        tabulate_noise_levels,
+    ),
+    (
+        "Power in a suite of 200",
+        "At the level that keeps false alarms of the whole suite below 5 %; limit 5 %.",
+        tabulate_suite_power,
+    ),
+    ("Size of the baseline", "Mixed noise, normal.", tabulate_baselines),
+    ("Quiet machines and device time", "Student's t with 5 degrees of freedom.", tabulate_quiet_machines),
+    ("A declared speedup of 1.15", "Mixed noise, Student's t with 5 degrees of freedom.", tabulate_minimum),
+    ("Promised and found", "One look, normal noise; 95 % are promised.", tabulate_promises),
+)
+
+
+def main() -> None:
+    """Write all tables to the results file and to the terminal."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--cases", type=int, default=10_000, help="simulated cases per figure (suites: five times as many)"
+    )
+    parser.add_argument("--output", type=Path, default=RESULT, help="Markdown file to write")
+    arguments = parser.parse_args()
+    lines = [
+        "# The timing decision on simulated machines",
+        "",
+        f"{arguments.cases} cases per figure, {5 * arguments.cases} for suites. "
+        "Written by `python benchmarks/decision_simulation.py`; seeds are fixed.",
+        "",
+        *(f"- **{name}**: {(shape.__doc__ or '').splitlines()[0]}" for name, shape in SHAPES.items()),
+    ]
+    for title, note, tabulate in SECTIONS:
+        print(f"{time.strftime('%H:%M:%S')} {title}", file=sys.stderr)
+        lines += ["", f"## {title}", "", note, ""]
+        for line in tabulate(arguments.cases):
+            print(line)
+            lines.append(line)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

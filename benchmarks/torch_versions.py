@@ -1,0 +1,135 @@
+"""Run the compiler's tests under several torch releases, and show what each release can tell.
+
+    python benchmarks/torch_versions.py 2.4.1 2.13.0
+    python benchmarks/torch_versions.py --python venv-2.4/bin/python --python venv-new/bin/python
+
+A version gets a fresh virtual environment with this checkout in it. On Linux PyPI's torch brings gigabytes of CUDA
+libraries; ``--index-url https://download.pytorch.org/whl/cpu`` avoids them. An interpreter given by ``--python`` is
+used as it is; it needs torch, pytest and pydantic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = [f"tests/unit/torch_backend/test_{room}.py" for room in ("isolation", "compiling", "counters", "memory")]
+
+
+def main() -> int:
+    """Test every release asked for, print the table, and return 1 if one fails."""
+    arguments = _parse_arguments()
+    if arguments.probe:
+        print(json.dumps(probe()))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="nnopt-versions-") as directory:
+        built = [_build(Path(directory), version, arguments.index_url) for version in arguments.versions]
+        reports = [_report(python) for python in [*arguments.python, *built]]
+    print(_table(reports))
+    return int(any(report["failed"] for report in reports))
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("versions", nargs="*", help="torch releases to install")
+    parser.add_argument("--python", type=Path, action="append", default=[], help="a prepared interpreter")
+    parser.add_argument("--index-url", help="where to install torch from")
+    parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _build(directory: Path, version: str, index_url: str | None) -> Path:
+    environment = directory / version
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    source = ["--index-url", index_url] if index_url else []
+    for packages in ([*source, f"torch=={version}"], ["setuptools", "pytest", str(ROOT)]):
+        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+    return python
+
+
+def _report(python: Path) -> dict[str, Any]:
+    settings = {**os.environ, "PYTHONPATH": str(ROOT), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    pytest = [
+        str(python),
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:nnopt",
+        "--show-capture=no",
+        *TESTS,
+    ]
+    tests = subprocess.run(pytest, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
+    probed = subprocess.run([python, __file__, "--probe"], env=settings, capture_output=True, text=True, check=True)
+    if tests.returncode:
+        print(tests.stdout, file=sys.stderr)
+    summary = tests.stdout.strip().splitlines()[-1].strip("= ")
+    return {**json.loads(probed.stdout.splitlines()[-1]), "tests": summary, "failed": tests.returncode != 0}
+
+
+def _table(reports: list[dict[str, Any]]) -> str:
+    names = [name for name in reports[0] if name != "failed"]
+    rows = [[name, *(_cell(report[name]) for report in reports)] for name in names]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(reports) + 1)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _cell(value: object) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def probe() -> dict[str, object]:
+    """Plant a few faults in the running interpreter and return what the facts say about each."""
+    import torch
+
+    from pytest_nnopt.torch_backend.compiling import CompileStep, Inputs, compile_side
+    from pytest_nnopt.torch_backend.isolation import isolated_compilation
+    from pytest_nnopt.torch_backend.side import Side
+
+    def facts_of(function: Any, *sizes: int, **step: Any) -> Any:
+        first, *others = [torch.ones(size, 8) for size in sizes]
+        samples: list[Inputs] = [((sample,), {}) for sample in others]
+        with isolated_compilation():
+            return compile_side(Side(function, (first,)), [CompileStep(**step)], samples=samples).facts
+
+    def branching(x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if x.sum() > 0 else x - 1
+
+    def sorting(x: torch.Tensor) -> torch.Tensor:
+        return (x.sin().sort(dim=-1).values + 1).sum()
+
+    broken = facts_of(branching, 4, backend="eager")
+    changing = facts_of(torch.sin, 2, 3, 4, backend="eager", dynamic=False)
+    storm = facts_of(torch.sin, *range(2, 14), backend="eager", dynamic=False)
+    coded = facts_of(sorting, 4)
+    return {
+        "torch": torch.__version__,
+        "graph break": broken.graph_breaks[0].reason[:40],
+        "its line": broken.graph_breaks[0].code,
+        "recompiles, static shapes": len(changing.recompiles),
+        "their reason": changing.recompiles[0].reason,
+        "storm: recompiles": len(storm.recompiles),
+        "storm: eager frames": storm.eager_frames,
+        "storm: reason": storm.eager_reasons[0].reason[:40] if storm.eager_reasons else None,
+        "external kernels": " ".join(coded.external_kernels),
+        **{
+            name.replace("_", " "): coded.counters.get(name)
+            for name in ("generated_kernels", "guards", "nodes_before_fusion", "fused_nodes", "bytes_accessed")
+        },
+        "cache misses": coded.counters.get("fx_cache_misses"),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
