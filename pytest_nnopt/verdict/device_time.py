@@ -1,4 +1,4 @@
-"""Checks of figures that may only grow so far against the baseline: memory, compile time, device time."""
+"""The check of a GPU's own time: the kernels' durations, and how many are launched."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from pytest_nnopt.statistics.decision import decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.prior import DEFAULT_DEVICE_TIME_PRIOR
 from pytest_nnopt.statistics.sequential import SequentialPlan
-from pytest_nnopt.units import format_bytes, format_percent, format_seconds
+from pytest_nnopt.units import format_percent, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord
     from pytest_nnopt.statistics.decision import Decision
 
@@ -24,18 +22,6 @@ DEVICE_TIME_PLAN = SequentialPlan(false_alarms=0.001, looks=(1, 2, 4))
 
 _SAME_LAUNCHES = 0.005
 _SHOWN_KERNELS = 5
-
-
-def check_memory(now_bytes: int, before_bytes: int, limit: float) -> Check:
-    """Hold the candidate's peak bytes per call, which repeat exactly, against the baseline's."""
-    return _check_growth(CheckName.MEMORY, "peak memory", now_bytes, before_bytes, limit, format_bytes)
-
-
-def check_compile_time(now_seconds: float, before_seconds: float, limit: float) -> Check:
-    """Hold the wall time of a cold compile against the baseline's."""
-    return _check_growth(
-        CheckName.COMPILE_TIME, "cold compile time", now_seconds, before_seconds, limit, format_seconds
-    )
 
 
 def check_device_time(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], limit: float) -> Check:
@@ -68,19 +54,6 @@ def decide_device_time(now: Sequence[ProcessRecord], before: Sequence[ProcessRec
     return decide_regression(
         _estimates(now), _estimates(before), limit=limit, prior=DEFAULT_DEVICE_TIME_PRIOR, plan=DEVICE_TIME_PLAN
     )
-
-
-def _check_growth(
-    name: CheckName, what: str, now: float, before: float, limit: float, write: Callable[[float], str]
-) -> Check:
-    growth = now / before - 1 if before else math.copysign(math.inf, now) if now else 0.0
-    outcome = Outcome.FAILED if growth > limit else Outcome.IMPROVED if growth < -limit else Outcome.PASSED
-    relation = "beyond" if outcome is Outcome.FAILED else "within"
-    reason = (
-        f"{what} {write(now)} against {write(before)} in the baseline ({format_percent(growth, signed=True)}) "
-        f"is {relation} the limit of {format_percent(limit)}"
-    )
-    return Check(name, outcome, reason, value=float(now), baseline=float(before), limit=limit)
 
 
 def _estimates(processes: Sequence[ProcessRecord]) -> list[ProcessEstimate]:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord, RatioRecord
-from pytest_nnopt.growth import check_compile_time, check_device_time, check_memory
 from pytest_nnopt.model import Outcome
+from pytest_nnopt.verdict.device_time import check_device_time
+from pytest_nnopt.verdict.growth import check_compile_time, check_memory
 
 MIB = 2**20
 

@@ -1,0 +1,12 @@
+"""From evidence, baseline and limits to a verdict: pure functions, one room for each kind of check.
+
+Whoever measures asks ``wanted_processes`` whether further processes are wanted, and ``judge`` for the answer.
+"""
+
+from __future__ import annotations
+
+from pytest_nnopt.verdict.judge import judge, keep_exact_failures
+from pytest_nnopt.verdict.question import Observed, Question
+from pytest_nnopt.verdict.times import estimate_of, wanted_processes
+
+__all__ = ["Observed", "Question", "estimate_of", "judge", "keep_exact_failures", "wanted_processes"]

@@ -1,0 +1,92 @@
+"""Every check that was asked, answered: the verdict on a case."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
+from pytest_nnopt.verdict.compile import check_compile, is_nothing_compiled
+from pytest_nnopt.verdict.device_time import check_device_time
+from pytest_nnopt.verdict.growth import check_compile_time, check_memory
+from pytest_nnopt.verdict.numerics import check_numerics
+from pytest_nnopt.verdict.question import without_part
+from pytest_nnopt.verdict.times import check_latency, check_speedup
+
+if TYPE_CHECKING:
+    from pytest_nnopt.verdict.question import Observed, Question
+
+
+def judge(question: Question, observed: Observed) -> Verdict:
+    """Answer every check that was asked, and the compile check unasked where eager would be compared with eager."""
+    checks = []
+    if CheckName.COMPILE in question.asked or is_nothing_compiled(observed.compile):
+        checks.append(check_compile(question, observed.compile))
+    if observed.compile.status is CompileStatus.FAILED:
+        return Verdict(question.case_id, (*checks, *_unanswerable(question)))
+    if observed.numerics is not None:
+        checks.append(check_numerics(observed.numerics))
+    if CheckName.SPEEDUP in question.asked and question.config.speedup.min is not None:
+        checks.append(_broken(CheckName.SPEEDUP, observed) or check_speedup(question, observed.timing))
+    is_broken_recording = question.is_updating and observed.timing_problem is not None
+    if CheckName.LATENCY in question.asked and (question.is_comparing or is_broken_recording):
+        checks.append(_broken(CheckName.LATENCY, observed) or check_latency(question, observed.timing))
+    if question.is_comparing:
+        checks.extend(_growth_checks(question, observed))
+    return Verdict(question.case_id, tuple(checks))
+
+
+def keep_exact_failures(verdict: Verdict, earlier: Verdict) -> Verdict:
+    """Let a repeated attempt keep the failures of exact checks, asked or not: what was wrong once was wrong.
+
+    Timing checks are not kept; they have decided on the pooled processes of all attempts.
+    """
+    exact: dict[CheckName, Check] = {
+        check.name: check
+        for check in earlier.checks
+        if check.outcome is Outcome.FAILED and check.name not in (CheckName.SPEEDUP, CheckName.LATENCY)
+    }
+    kept = tuple(exact.pop(check.name, check) for check in verdict.checks)
+    return Verdict(verdict.case_id, (*exact.values(), *kept))
+
+
+def _growth_checks(question: Question, observed: Observed) -> list[Check]:
+    """Answer what is asked about figures that may only grow so far against the baseline."""
+    limits, level = question.config.limits, question.baseline
+    peak = observed.memory.candidate_peak_bytes if observed.memory is not None else None
+    peak_before = level.memory.candidate_peak_bytes if level is not None and level.memory is not None else None
+    cold_before = level.compile.cold_seconds if level is not None and level.compile is not None else None
+    kernels = [process for process in observed.timing if process.kernels]
+    kernels_before = [process for process in level.timing if process.kernels] if level is not None else []
+    checks: list[Check | None] = []
+    if peak is not None and CheckName.MEMORY in question.asked:
+        missing = without_part(question, CheckName.MEMORY, limits.memory, peak_before, "memory")
+        checks.append(missing or check_memory(peak, peak_before or 0, limits.memory))
+    if observed.cold_seconds is not None and CheckName.COMPILE_TIME in question.asked:
+        missing = without_part(question, CheckName.COMPILE_TIME, limits.compile_time, cold_before, "compile time")
+        checks.append(missing or check_compile_time(observed.cold_seconds, cold_before or 0, limits.compile_time))
+    if kernels and CheckName.DEVICE_TIME in question.asked:
+        missing = without_part(question, CheckName.DEVICE_TIME, limits.device_time, kernels_before or None, "kernels")
+        checks.append(missing or check_device_time(kernels, kernels_before, limits.device_time))
+    return [check for check in checks if check is not None]
+
+
+def _broken(name: CheckName, observed: Observed) -> Check | None:
+    """Return the failure of a check whose evidence could not be gathered, None where it could."""
+    if observed.timing_problem is None:
+        return None
+    summary, *details = observed.timing_problem.splitlines()
+    return Check(name, Outcome.FAILED, summary, details=tuple(details))
+
+
+def _unanswerable(question: Question) -> list[Check]:
+    """Answer the remaining checks of a case that has no candidate."""
+    wanted = {
+        CheckName.NUMERICS: True,
+        CheckName.SPEEDUP: question.config.speedup.min is not None,
+        CheckName.LATENCY: question.is_comparing,
+    }
+    return [
+        Check(name, Outcome.INCONCLUSIVE, "there is no candidate to look at")
+        for name, is_wanted in wanted.items()
+        if is_wanted and name in question.asked
+    ]

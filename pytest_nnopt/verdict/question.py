@@ -1,0 +1,113 @@
+"""What a case is asked and what was seen of it: all that a verdict is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.model import Check, CheckName, CompileFacts, Outcome
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, ProcessRecord
+    from pytest_nnopt.config import CaseConfig
+    from pytest_nnopt.numerics import NumericsComparison
+    from pytest_nnopt.statistics.prior import VariancePrior
+    from pytest_nnopt.statistics.sequential import SequentialPlan
+
+DEFAULT_LATENCY_LIMITS = {"cpu": 0.10, "cuda": 0.05}
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was seen of a case; a part that was not asked for is None or empty.
+
+    Attributes:
+        compile: how the candidate was compiled.
+        numerics: how far its numbers are from the reference's.
+        timing: what each process measured.
+        timing_problem: why timing ended early: a process that died, hung or refused. It fails the checks of times.
+        memory: peak bytes per call of both sides.
+        cold_seconds: wall time of the candidate's first call, when it was compiled from nothing.
+    """
+
+    compile: CompileFacts
+    numerics: NumericsComparison | None = None
+    timing: tuple[ProcessRecord, ...] = ()
+    timing_problem: str | None = None
+    memory: MemoryRecord | None = None
+    cold_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a case is asked, and against what.
+
+    Attributes:
+        case_id: id of the case.
+        config: the case's limits and tolerances.
+        device: type of the device as torch names it, such as ``cpu`` or ``cuda``.
+        asked: the checks to answer.
+        prior: what is believed about the variance between processes.
+        plan: when the timing decisions look at the evidence, and how rarely they may err.
+        recorded_processes: how many processes a recording is to hold; 0 where nothing is recorded.
+        is_comparing: whether a baseline is to be compared with.
+        is_updating: whether the evidence is to become part of the baseline.
+        baseline: the level to compare with; None where there is none.
+        missing_reason: why there is no baseline, with the remedy.
+        is_recording_missing: whether a missing baseline is recorded now instead of failing the case.
+    """
+
+    case_id: str
+    config: CaseConfig
+    device: str
+    asked: frozenset[CheckName]
+    prior: VariancePrior
+    plan: SequentialPlan
+    recorded_processes: int = 0
+    is_comparing: bool = False
+    is_updating: bool = False
+    baseline: Evidence | None = None
+    missing_reason: str = ""
+    is_recording_missing: bool = False
+
+    @property
+    def latency_limit(self) -> float:
+        """The declared tolerated slowdown, or the device's default; that of the CPU where a device has none."""
+        declared = self.config.limits.latency
+        default = DEFAULT_LATENCY_LIMITS.get(self.device, DEFAULT_LATENCY_LIMITS["cpu"])
+        return default if declared is None else declared
+
+    @property
+    def wants_timing(self) -> bool:
+        """Whether times are needed: for a declared speedup, a comparison of latency, or a recording."""
+        return (CheckName.SPEEDUP in self.asked and self.config.speedup.min is not None) or (
+            self._is_comparing_times and (self.is_comparing or self.is_updating)
+        )
+
+    @property
+    def wants_memory(self) -> bool:
+        """Whether memory is to be measured: for a comparison or a recording."""
+        return CheckName.MEMORY in self.asked and (self.is_comparing or self.is_updating)
+
+    @property
+    def _is_comparing_times(self) -> bool:
+        is_on_gpu = CheckName.DEVICE_TIME in self.asked and self.device == "cuda"
+        return CheckName.LATENCY in self.asked or is_on_gpu
+
+
+def without_baseline(question: Question, name: CheckName, limit: float | None) -> Check:
+    """Return the answer to a comparison that has nothing to compare with."""
+    if question.is_recording_missing:
+        reason = "there was no baseline to compare with; this run records it"
+        return Check(name, Outcome.SKIPPED, reason, limit=limit)
+    return Check(name, Outcome.NO_BASELINE, question.missing_reason, limit=limit)
+
+
+def without_part(question: Question, name: CheckName, limit: float, part: object, what: str) -> Check | None:
+    """Return the check of a figure that the baseline lacks, None where it has it."""
+    if question.baseline is None:
+        return without_baseline(question, name, limit)
+    if part is None:
+        reason = f"the baseline holds no {what}; record it with pytest --nnopt-update"
+        return Check(name, Outcome.NO_BASELINE, reason, limit=limit)
+    return None

@@ -1,0 +1,141 @@
+"""Checks of times, which are decided over several processes: speedup, latency, and how many processes they want."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.model import Check, CheckName, Interval, Outcome
+from pytest_nnopt.statistics.decision import decide_minimum, decide_regression
+from pytest_nnopt.statistics.estimate import ProcessEstimate
+from pytest_nnopt.units import format_percent
+from pytest_nnopt.verdict.device_time import decide_device_time
+from pytest_nnopt.verdict.question import without_baseline
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import ProcessRecord
+    from pytest_nnopt.statistics.decision import Decision
+    from pytest_nnopt.verdict.question import Question
+
+
+def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int:
+    """Return how many processes are wanted in all: for a recording, or for the next look of a timing decision.
+
+    Decisions look only when that many are there. To look in between would spend what is set aside for the next look.
+    """
+    decisions = (
+        _decide_speedup(question, timing),
+        _decide_latency(question, timing),
+        _decide_device_time(question, timing),
+    )
+    looks = [decision.next_look or 0 for decision in decisions if decision is not None]
+    return max(1, question.recorded_processes, len(timing), *looks)
+
+
+def check_speedup(question: Question, timing: Sequence[ProcessRecord]) -> Check:
+    """Hold the ratio of eager to candidate time against the declared minimum."""
+    minimum = question.config.speedup.min
+    decision = _decide_speedup(question, timing)
+    assert minimum is not None
+    if decision is None:
+        return Check(CheckName.SPEEDUP, Outcome.INCONCLUSIVE, "speedup was not measured", limit=minimum)
+    speedup, interval = 1 + decision.change, _shifted(decision.interval)
+    relation = {
+        Outcome.PASSED: "above",
+        Outcome.FAILED: "below",
+    }.get(decision.outcome, "not clearly on either side of")
+    reason = (
+        f"speedup {speedup:.2f}x [{interval.low:.2f}, {interval.high:.2f}] is {relation} the minimum of {minimum:g}x"
+    )
+    return Check(
+        CheckName.SPEEDUP,
+        decision.outcome,
+        reason,
+        value=speedup,
+        limit=minimum,
+        interval=interval,
+        details=_how_sure(decision),
+    )
+
+
+def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
+    """Hold the candidate's time, relative to eager's in the same process, against the baseline's."""
+    limit = question.latency_limit
+    if question.baseline is None:
+        return without_baseline(question, CheckName.LATENCY, limit)
+    if not question.baseline.timing:
+        reason = "the baseline holds no times; record them with pytest --nnopt-update"
+        return Check(CheckName.LATENCY, Outcome.NO_BASELINE, reason, limit=limit)
+    decision = _decide_latency(question, timing)
+    if decision is None:
+        return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, "latency was not measured", limit=limit)
+    interval = decision.interval
+    relation = {
+        Outcome.FAILED: "beyond",
+        Outcome.INCONCLUSIVE: "not clearly on either side of",
+    }.get(decision.outcome, "within")
+    reason = (
+        f"latency {format_percent(decision.change, signed=True)} against the baseline "
+        f"[{format_percent(interval.low, signed=True)}, {format_percent(interval.high, signed=True)}] "
+        f"is {relation} the limit of {format_percent(limit)}"
+    )
+    return Check(
+        CheckName.LATENCY,
+        decision.outcome,
+        reason,
+        value=decision.change,
+        baseline=0.0,
+        limit=limit,
+        interval=interval,
+        details=_how_sure(decision),
+    )
+
+
+def estimate_of(process: ProcessRecord) -> ProcessEstimate:
+    """Return what a process knows about the candidate's time over the reference's."""
+    ratio = process.candidate_to_reference
+    return ProcessEstimate(ratio.log_ratio, ratio.variance, ratio.blocks)
+
+
+def _decide_speedup(question: Question, timing: Sequence[ProcessRecord]) -> Decision | None:
+    minimum = question.config.speedup.min
+    if minimum is None or not timing or CheckName.SPEEDUP not in question.asked:
+        return None
+    estimates = [estimate_of(process).inverse for process in timing]
+    return decide_minimum(estimates, minimum=minimum, prior=question.prior, plan=question.plan)
+
+
+def _decide_latency(question: Question, timing: Sequence[ProcessRecord]) -> Decision | None:
+    baseline = question.baseline
+    if baseline is None or not baseline.timing or not timing or CheckName.LATENCY not in question.asked:
+        return None
+    return decide_regression(
+        [estimate_of(process) for process in timing],
+        [estimate_of(process) for process in baseline.timing],
+        limit=question.latency_limit,
+        prior=question.prior,
+        plan=question.plan,
+    )
+
+
+def _decide_device_time(question: Question, timing: Sequence[ProcessRecord]) -> Decision | None:
+    level = question.baseline
+    kernels = [process for process in timing if process.kernels]
+    before = [process for process in level.timing if process.kernels] if level is not None else []
+    if not kernels or not before or not question.is_comparing or CheckName.DEVICE_TIME not in question.asked:
+        return None
+    return decide_device_time(kernels, before, question.config.limits.device_time)
+
+
+def _how_sure(decision: Decision) -> tuple[str, ...]:
+    line = (
+        f"{decision.processes} process{'es' if decision.processes > 1 else ''}, one process varies by "
+        f"{format_percent(decision.process_sd)}; the smallest change this evidence would find in 95 % of runs is "
+        f"{format_percent(decision.minimum_detectable_effect)}"
+    )
+    return (line,)
+
+
+def _shifted(interval: Interval) -> Interval:
+    """Turn an interval of a relative change into one of the ratio."""
+    return Interval(1 + interval.low, 1 + interval.high, interval.confidence)

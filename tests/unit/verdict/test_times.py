@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_nnopt.baseline.schema import Evidence, KernelRecord, ProcessRecord
+from pytest_nnopt.model import (
+    Check,
+    CheckName,
+    Interval,
+    Outcome,
+)
+from pytest_nnopt.statistics.prior import VariancePrior
+from pytest_nnopt.verdict import wanted_processes
+from pytest_nnopt.verdict.times import check_latency, check_speedup
+from tests.builders import (
+    make_compile_record,
+    make_config,
+    make_evidence,
+    make_question,
+    make_timing,
+)
+
+MISSING = "no baseline for the case; record one with pytest --nnopt-update"
+LOUD_PRIOR = VariancePrior(0.2**2, 30.0)
+
+
+def only(*names: CheckName) -> frozenset[CheckName]:
+    return frozenset(names)
+
+
+def with_kernels(process: ProcessRecord, seconds: float) -> ProcessRecord:
+    return process.model_copy(update={"kernels": {"gemm": KernelRecord(count=1, seconds=seconds)}})
+
+
+class TestSpeedup:
+    @pytest.mark.parametrize(
+        ("ratio", "outcome", "relation"),
+        [
+            (0.5, Outcome.PASSED, "is above the minimum of 1.15x"),
+            (1 / 1.15, Outcome.INCONCLUSIVE, "is not clearly on either side of the minimum of 1.15x"),
+            (1.0, Outcome.FAILED, "is below the minimum of 1.15x"),
+        ],
+    )
+    def test_the_measured_speedup_is_held_against_the_minimum(
+        self, ratio: float, outcome: Outcome, relation: str
+    ) -> None:
+        check = check_speedup(make_question(make_config(min_speedup=1.15)), make_timing(ratio))
+        assert check.outcome is outcome
+        assert check.reason.startswith(f"speedup {1 / ratio:.2f}x [")
+        assert check.reason.endswith(relation)
+        assert check.value == pytest.approx(1 / ratio, rel=1e-3)
+        assert check.limit == 1.15
+
+    def test_the_interval_holds_the_speedup_and_the_details_say_how_sure_it_is(self) -> None:
+        check = check_speedup(make_question(make_config(min_speedup=1.15)), make_timing(0.5))
+        assert check.interval is not None
+        assert check.value is not None
+        assert check.interval.low < check.value < check.interval.high
+        assert len(check.details) == 1
+        assert check.details[0].startswith("8 processes, one process varies by 0.4")
+
+    def test_one_process_is_called_one(self) -> None:
+        check = check_speedup(make_question(make_config(min_speedup=1.15)), make_timing(0.5, count=1))
+        assert check.details[0].startswith("1 process, ")
+
+    def test_unmeasured_is_inconclusive(self) -> None:
+        check = check_speedup(make_question(make_config(min_speedup=1.15)), ())
+        assert check == Check(CheckName.SPEEDUP, Outcome.INCONCLUSIVE, "speedup was not measured", limit=1.15)
+
+
+class TestLatency:
+    def check(self, ratio: float, *, count: int = 8, baseline: Evidence | None = None, **fields: Any) -> Check:
+        question = make_question(
+            make_config(latency=0.05), is_comparing=True, baseline=baseline or make_evidence(1.0), **fields
+        )
+        return check_latency(question, make_timing(ratio, count=count))
+
+    @pytest.mark.parametrize(
+        ("ratio", "outcome", "relation"),
+        [
+            (1.0, Outcome.PASSED, "is within the limit of 5.00 %"),
+            (0.9, Outcome.IMPROVED, "is within the limit of 5.00 %"),
+            (1.049, Outcome.INCONCLUSIVE, "is not clearly on either side of the limit of 5.00 %"),
+            (1.2, Outcome.FAILED, "is beyond the limit of 5.00 %"),
+        ],
+    )
+    def test_the_candidate_is_held_against_its_baseline(self, ratio: float, outcome: Outcome, relation: str) -> None:
+        check = self.check(ratio)
+        assert check.outcome is outcome
+        assert check.reason.startswith("latency ")
+        assert check.reason.endswith(relation)
+        assert check.value == pytest.approx(ratio - 1, abs=1e-3)
+        assert (check.baseline, check.limit) == (0.0, 0.05)
+
+    def test_the_interval_holds_the_change(self) -> None:
+        check = self.check(1.2)
+        assert check.interval is not None
+        assert check.interval.low < 0.2 < check.interval.high
+
+    def test_the_level_is_relative_to_eager_in_the_same_process(self) -> None:
+        assert self.check(0.5, baseline=make_evidence(0.5)).outcome is Outcome.PASSED
+        assert self.check(0.5, baseline=make_evidence(0.4)).outcome is Outcome.FAILED
+
+    def test_one_process_alone_does_not_fail(self) -> None:
+        assert self.check(1.2, count=1, prior=LOUD_PRIOR).outcome is Outcome.INCONCLUSIVE
+
+    def test_unmeasured_is_inconclusive(self) -> None:
+        assert self.check(1.0, count=0).outcome is Outcome.INCONCLUSIVE
+
+    def test_a_missing_baseline_fails_with_its_remedy(self) -> None:
+        check = check_latency(make_question(is_comparing=True, missing_reason=MISSING), make_timing())
+        assert (check.outcome, check.reason) == (Outcome.NO_BASELINE, MISSING)
+
+    def test_a_missing_baseline_that_is_recorded_now_is_skipped(self) -> None:
+        check = check_latency(make_question(is_comparing=True, is_recording_missing=True), make_timing())
+        assert (check.outcome, check.reason) == (
+            Outcome.SKIPPED,
+            "there was no baseline to compare with; this run records it",
+        )
+
+    def test_a_baseline_without_times_is_none(self) -> None:
+        check = self.check(1.0, baseline=Evidence(compile=make_compile_record()))
+        assert (check.outcome, check.reason) == (
+            Outcome.NO_BASELINE,
+            "the baseline holds no times; record them with pytest --nnopt-update",
+        )
+
+    @pytest.mark.parametrize(("device", "limit"), [("cpu", 0.10), ("cuda", 0.05), ("mps", 0.10), ("xpu", 0.10)])
+    def test_the_device_gives_the_limit_where_none_is_declared(self, device: str, limit: float) -> None:
+        assert make_question(device=device).latency_limit == limit
+        assert make_question(make_config(latency=0.5), device=device).latency_limit == 0.5
+
+
+class TestWantedProcesses:
+    def test_a_recording_wants_its_processes(self) -> None:
+        question = make_question(recorded_processes=3, is_updating=True)
+        assert [wanted_processes(question, make_timing(count=count)) for count in (0, 2, 3, 5)] == [3, 3, 3, 5]
+
+    def test_an_open_question_wants_its_next_look_until_the_plan_is_spent(self) -> None:
+        question = make_question(make_config(min_speedup=1.15), prior=LOUD_PRIOR)
+        wanted = [wanted_processes(question, make_timing(1 / 1.15, count=count)) for count in (1, 2, 3, 4, 8)]
+        assert wanted == [2, 4, 4, 8, 8]
+
+    def test_a_decided_question_wants_no_more(self) -> None:
+        question = make_question(
+            make_config(min_speedup=1.15, latency=0.10), is_comparing=True, baseline=make_evidence(0.5)
+        )
+        assert wanted_processes(question, make_timing(0.5, count=4)) == 4
+
+    def test_one_open_question_of_two_is_enough(self) -> None:
+        question = make_question(
+            make_config(min_speedup=1.15, latency=0.05), is_comparing=True, baseline=make_evidence(0.5 / 1.049)
+        )
+        assert wanted_processes(question, make_timing(0.5, count=4)) == 8
+
+    def test_what_is_not_asked_is_not_open(self) -> None:
+        question = make_question(
+            make_config(min_speedup=1.15),
+            is_comparing=True,
+            baseline=make_evidence(0.9),
+            asked=only(CheckName.COMPILE),
+        )
+        assert wanted_processes(question, make_timing(0.87, count=1)) == 1
+
+    def test_a_baseline_without_times_leaves_nothing_to_decide(self) -> None:
+        question = make_question(is_comparing=True, baseline=Evidence())
+        assert wanted_processes(question, make_timing(count=1)) == 1
+
+
+def test_an_interval_of_a_speedup_is_one_of_ratios() -> None:
+    check = check_speedup(make_question(make_config(min_speedup=1.1)), make_timing(0.5))
+    assert isinstance(check.interval, Interval)
+    assert 1.9 < check.interval.low < 2.0 < check.interval.high < 2.1
+
+
+def test_device_time_alone_asks_for_times_and_further_processes_on_a_gpu() -> None:
+    level = make_evidence().model_copy(
+        update={"timing": tuple(with_kernels(process, 1e-4) for process in make_timing())}
+    )
+    question = make_question(asked=frozenset({CheckName.DEVICE_TIME}), is_comparing=True, baseline=level, device="cuda")
+    assert question.wants_timing
+    assert wanted_processes(question, [with_kernels(make_timing()[0], 1.02e-4)]) == 2
+    assert not make_question(asked=frozenset({CheckName.DEVICE_TIME}), is_comparing=True).wants_timing
