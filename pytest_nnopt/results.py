@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field
 
-from pytest_nnopt.baseline.schema import Evidence, Finite, ProcessRecord, Record
+from pytest_nnopt.baseline.schema import Count, Evidence, Finite, NotNegative, Positive, ProcessRecord, Record
 from pytest_nnopt.environment import Environment, FieldValue
 from pytest_nnopt.model import Check, CheckName, Interval, Outcome, Verdict
 
@@ -66,6 +66,97 @@ class CheckRecord(Record):
         )
 
 
+class LeafResult(Record):
+    """How one compared leaf stands against its limits; relative errors as of ``baseline.schema.LeafRecord``.
+
+    Attributes:
+        path: how the leaf is reached.
+        kind: what it is to the model.
+        dtype: name of the element type.
+        shape: extent of each dimension.
+        lane: what it was held against.
+        problem: what is wrong, as one clause; None if nothing is.
+        excess: the worst error as a multiple of its limit; None where that is not finite, as for a misplaced NaN.
+        candidate_nrmse: candidate's root-mean-square error; None where errors were not measured.
+        candidate_max: candidate's largest error.
+        reference_nrmse: the same for the reference.
+        reference_max: the same for the reference.
+        limit_nrmse: the largest root-mean-square error that the candidate may have.
+        limit_max: the largest error that it may have.
+        note: what else there is to know.
+    """
+
+    path: str
+    kind: str
+    dtype: str
+    shape: tuple[Count, ...]
+    lane: str
+    problem: str | None = None
+    excess: NotNegative | None = None
+    candidate_nrmse: NotNegative | None = None
+    candidate_max: NotNegative | None = None
+    reference_nrmse: NotNegative | None = None
+    reference_max: NotNegative | None = None
+    limit_nrmse: NotNegative | None = None
+    limit_max: NotNegative | None = None
+    note: str | None = None
+
+
+class RatioSummary(Record):
+    """Candidate's time over the reference's, over processes.
+
+    Attributes:
+        ratio: the estimate; below 1 the candidate is faster.
+        low: lower bound of its interval.
+        high: upper bound of its interval.
+        confidence: how often such an interval holds the truth.
+        processes: how many processes it rests on.
+    """
+
+    ratio: Positive
+    low: Positive
+    high: Positive
+    confidence: Positive
+    processes: Count
+
+
+class HistoryRecord(Record):
+    """The times of one recording in brief.
+
+    Attributes:
+        recorded: when it was accepted.
+        revision: commit of the measured code, where there is one.
+        times: candidate's time over the reference's.
+    """
+
+    recorded: AwareDatetime
+    revision: str | None = None
+    times: RatioSummary
+
+
+class CaseContext(Record):
+    """What readers of a report want to see beside verdict and evidence; no baseline keeps it.
+
+    Attributes:
+        environment: full fingerprint of the process that judged the case.
+        baseline_environment: fingerprint of the newest recording that may be compared with, else of the newest one;
+            None where there is none.
+        leaves: every compared leaf with its limits.
+        times: candidate's time over the reference's in this run.
+        level: what the case was compared with.
+        level_times: the level's times.
+        history: the recordings that may be compared with, oldest first.
+    """
+
+    environment: dict[str, FieldValue]
+    baseline_environment: dict[str, FieldValue] | None = None
+    leaves: tuple[LeafResult, ...] = ()
+    times: RatioSummary | None = None
+    level: Evidence | None = None
+    level_times: RatioSummary | None = None
+    history: tuple[HistoryRecord, ...] = ()
+
+
 class CaseResult(Evidence):
     """What became of one case: the verdict and the evidence behind it.
 
@@ -73,19 +164,22 @@ class CaseResult(Evidence):
         id: id of the case.
         outcome: the worst of its checks.
         checks: the questions with their answers.
+        context: what else a reader wants to see; None in files written before there was such a thing.
     """
 
     id: str
     outcome: Outcome
     checks: tuple[CheckRecord, ...] = ()
+    context: CaseContext | None = None
 
     @classmethod
-    def of(cls, verdict: Verdict, evidence: Evidence) -> CaseResult:
+    def of(cls, verdict: Verdict, evidence: Evidence, context: CaseContext | None = None) -> CaseResult:
         """Join a verdict with its evidence."""
         return cls(
             id=verdict.case_id,
             outcome=verdict.outcome,
             checks=tuple(CheckRecord.of(check) for check in verdict.checks),
+            context=context,
             **{name: getattr(evidence, name) for name in Evidence.model_fields},
         )
 

@@ -16,6 +16,7 @@ from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import CheckName, CompileFacts, CompileStatus
 from pytest_nnopt.numerics import Tolerance
 from pytest_nnopt.results import CaseMessage, CaseResult
+from pytest_nnopt.session.context import describe_context
 from pytest_nnopt.session.processes import measuring_process
 from pytest_nnopt.session.recording import plan_recording
 from pytest_nnopt.session.records import record_compile, record_memory, record_numerics, record_process
@@ -185,7 +186,8 @@ def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseM
     verdict = judge(question, observed)
     if earlier is not None:
         verdict = keep_exact_failures(verdict, earlier.verdict)
-    result = CaseResult.of(verdict, run.evidence(observed))
+    context = describe_context(question, observed, run.environment, *gate.recorded(case_id, run.environment))
+    result = CaseResult.of(verdict, run.evidence(observed), context)
     gate.earlier[case_id] = result
     recording, changes = plan_recording(question, result)
     return CaseMessage(result=result, environment=dict(run.environment.fields), recording=recording, changes=changes)

@@ -19,7 +19,7 @@ from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.verdict import Question, estimate_of
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import CaseBaseline, Evidence
+    from pytest_nnopt.baseline.schema import CaseBaseline, Evidence, Recording
     from pytest_nnopt.environment import Environment
     from pytest_nnopt.results import CaseResult
     from pytest_nnopt.session.processes import Launch
@@ -128,6 +128,21 @@ class Gate:
             return None, ""
         recordings, missing_reason = comparable_recordings(self.store, case_id, environment)
         return level_of(recordings), missing_reason
+
+    def recorded(self, case_id: str, environment: Environment) -> tuple[tuple[Recording, ...], Environment | None]:
+        """Return the recordings of a case that may be compared with, and the fingerprint that they were made under.
+
+        Where none may be compared with, the fingerprint is that of the newest recording in a like environment.
+
+        Raises:
+            BaselineError: the case's baseline cannot be relied upon.
+        """
+        baseline = None if self.purpose is Purpose.CHECK else self.store.read(environment.name, case_id)
+        if baseline is None:
+            return (), None
+        usable = tuple(recording for recording in baseline.recordings if recording.environment == environment.digest)
+        newest = (usable or baseline.recordings)[-1]
+        return usable, self.store.fingerprint(environment.name, newest.environment)
 
     def _prior(self, environment: Environment) -> VariancePrior:
         """Return what all baselines of an environment teach about the variance between processes."""

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from pytest_nnopt.baseline.schema import Evidence
 from pytest_nnopt.model import Check, CheckName, Interval, Outcome, Verdict
-from pytest_nnopt.results import CaseMessage, CaseResult, CheckRecord, RunResults, speedup_of
+from pytest_nnopt.results import CaseContext, CaseMessage, CaseResult, CheckRecord, RunResults, speedup_of
 from tests.builders import CASE_ID, make_check, make_environment, make_evidence, make_message, make_process, make_result
 
 FULL = Check(
@@ -66,3 +66,16 @@ def test_results_name_their_schema() -> None:
     assert results.model_dump(by_alias=True)["schema"] == 1
     with pytest.raises(ValidationError, match="schema"):
         RunResults.model_validate({"schema": 2, "environment": {}, "cases": []})
+
+
+def test_a_file_from_before_there_was_context_is_read() -> None:
+    values = RunResults(environment={}, cases=(make_result(),)).model_dump(mode="json", by_alias=True)
+    del values["cases"][0]["context"]
+    assert RunResults.model_validate(values).cases[0].context is None
+
+
+def test_a_baseline_keeps_no_context() -> None:
+    context = CaseContext(environment={"device": "cpu"}, level=make_evidence())
+    result = CaseResult.of(Verdict(CASE_ID, (FULL,)), make_evidence(), context)
+    assert result.context == context
+    assert result.evidence == make_evidence()

@@ -79,7 +79,8 @@ def test_a_results_file_is_what_the_contract_says(tmp_path: Path) -> None:
       "8 processes"
      ]
     }
-   ]
+   ],
+   "context": null
   }
  ]
 }

@@ -171,3 +171,24 @@ class TestPrior:
         before = gate.question(CASE_ID, CASE_ID, HERE).prior
         self.fill(tmp_path, 6)
         assert gate.question(CASE_ID, CASE_ID, HERE).prior is before
+
+
+class TestRecorded:
+    def test_what_may_be_compared_with_comes_with_its_fingerprint(self, tmp_path: Path) -> None:
+        gate = open_(tmp_path, "compare")
+        gate.store.write(HERE, make_baseline(HERE))
+        recordings, recorded = gate.recorded(CASE_ID, HERE)
+        assert (len(recordings), recorded) == (1, HERE)
+
+    def test_where_nothing_may_the_fingerprint_shows_what_differs(self, tmp_path: Path) -> None:
+        gate, there = open_(tmp_path, "compare"), make_environment(threads=1)
+        gate.store.write(there, make_baseline(there))
+        assert gate.recorded(CASE_ID, HERE) == ((), there)
+
+    def test_without_a_baseline_there_is_nothing(self, tmp_path: Path) -> None:
+        assert open_(tmp_path, "compare").recorded(CASE_ID, HERE) == ((), None)
+
+    def test_a_run_that_reads_no_baseline_has_none(self, tmp_path: Path) -> None:
+        gate = open_(tmp_path)
+        gate.store.write(HERE, make_baseline(HERE))
+        assert gate.recorded(CASE_ID, HERE) == ((), None)
