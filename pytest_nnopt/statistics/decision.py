@@ -29,9 +29,9 @@ DEFAULT_PLAN = SequentialPlan()
 class Reason(str, Enum):
     """Why a decision came out as it did; the last three leave the question open.
 
-    ``CONFIRMED_IN_SUITE``: open on its own, failed once the rest of the suite was known. ``UNCONFIRMED``: slower with
-    significance, but a few stray processes could explain it. ``NEAR_LIMIT``: the figure is too close to the limit for
-    either side. ``TOO_NOISY``: even no change at all would not have passed.
+    ``UNCONFIRMED``: slower with significance, but a few stray processes could explain it, or one process alone has
+    seen it. ``NEAR_LIMIT``: the figure is too close to the limit for either side. ``TOO_NOISY``: even no change at
+    all would not have passed.
     """
 
     SLOWER_THAN_LIMIT = "slower_than_limit"
@@ -39,7 +39,6 @@ class Reason(str, Enum):
     FASTER = "faster"
     BELOW_MINIMUM = "below_minimum"
     ABOVE_MINIMUM = "above_minimum"
-    CONFIRMED_IN_SUITE = "confirmed_in_suite"
     UNCONFIRMED = "unconfirmed"
     NEAR_LIMIT = "near_limit"
     TOO_NOISY = "too_noisy"
@@ -56,8 +55,9 @@ class Decision:
         reason: why.
         change: the estimate.
         interval: its bounds at the levels spent on this look: a failure needs the one, a pass the other.
-        minimum_detectable_effect: the smallest change that this evidence would fail in 95 % of runs; of
-            ``decide_minimum``, the smallest shortfall below the minimum.
+        minimum_detectable_effect: the smallest change that this evidence would not have let pass as none in 95 % of
+            runs: it fails, or after a first process wants others to confirm it; of ``decide_minimum``, the smallest
+            shortfall below the minimum.
         processes: how many processes of the candidate were seen.
         next_look: how many processes the next look needs; None when decided, or when the plan is spent.
         p_value: probability of evidence as strong as this without a slowdown, corrected for the number of looks.
@@ -201,6 +201,8 @@ class _Finding:
     @property
     def answer(self) -> tuple[Outcome, Reason]:
         if self.tail <= self.look.alarm_level:
+            if not self.look.can_fail:
+                return Outcome.INCONCLUSIVE, Reason.UNCONFIRMED
             return Outcome.FAILED, Reason.SLOWER_THAN_LIMIT
         if self.high < self.log_limit:
             return (Outcome.IMPROVED, Reason.FASTER) if self._is_faster else (Outcome.PASSED, Reason.WITHIN_LIMIT)

@@ -20,12 +20,15 @@ class Look:
         alarm_share: the part of the false-alarm rate spent on it.
         alarm_level: one-sided level of the bound that a failure needs.
         pass_level: one-sided level of the bound that a pass needs.
+        can_fail: whether a case may fail on it. One process has nobody to confirm what it saw, so where further looks
+            follow it can only ask for them.
     """
 
     processes: int
     alarm_share: float
     alarm_level: float
     pass_level: float
+    can_fail: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,13 @@ class SequentialPlan:
             raise MeasurementError("cannot decide without a process; measure at least one")
         index = next((i for i, look in enumerate(self.looks) if look >= processes), len(self.looks) - 1)
         share = _alarm_share(self.looks, index)
-        return Look(self.looks[index], share, self.false_alarms * share, self.false_passes / len(self.looks))
+        return Look(
+            processes=self.looks[index],
+            alarm_share=share,
+            alarm_level=self.false_alarms * share,
+            pass_level=self.false_passes / len(self.looks),
+            can_fail=self.looks[index] > 1 or len(self.looks) == 1,
+        )
 
     def next_look(self, processes: int) -> int | None:
         """Return how many processes the look after ``processes`` needs, None when no look is left."""
@@ -79,7 +88,7 @@ class SequentialPlan:
 def _alarm_share(looks: tuple[int, ...], index: int) -> float:
     """Return the part of the false-alarm rate spent on a look.
 
-    A look at one process, unless it is the only look, finds catastrophes alone and gets little; the others share the
+    A look at one process, unless it is the only look, raises suspicions alone and gets little; the others share the
     rest equally.
     """
     if looks[0] > 1 or len(looks) == 1:
