@@ -147,7 +147,8 @@ def _try_step(
         PairError: the model cannot be copied, or raises without any compilation.
     """
     case_config = CaseConfig(compile=config, tolerance=tolerance)
-    run = CaseRun(request, case_config, threads=current_threads(), cache_dir=default_cache_dir())
+    run = CaseRun(request, case_config, threads=current_threads())
+    run.cache_dir = default_cache_dir()
     try:
         facts = run.built.facts
         if facts.status is not CompileStatus.COMPILED:

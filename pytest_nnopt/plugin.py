@@ -7,6 +7,7 @@ collected.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--nnopt-false-alarms", metavar="PERCENT", help="how often unchanged code may fail (default: 1%%)")
     group.addoption("--nnopt-budget", metavar="TIME", help="how long the timing of one case may take (default: 60s)")
     group.addoption("--nnopt-json", metavar="FILE", help="write the results as JSON")
-    for name in ("worker", "worker-case", "worker-cache"):
+    for name in ("worker", "worker-case"):
         group.addoption(f"--nnopt-{name}", help=argparse.SUPPRESS)
 
 
@@ -80,7 +81,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--nnopt-baseline compares and --nnopt-update records; give one of them")
     if any(value is not None for value in _command_line(config).values()):
         _gate(config)
-    if not hasattr(config, "workerinput") and config.option.nnopt_worker is None:
+    if config.option.nnopt_worker is not None:
+        config.pluginmanager.register(Measuring(), "nnopt-measuring")
+    elif not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporting(config), "nnopt-reporting")
 
 
@@ -145,6 +148,17 @@ def pytest_runtest_makereport(
         others = [(name, value) for name, value in item.user_properties if not name.startswith("nnopt.")]
         item.user_properties[:] = [*others, *factory.properties()]
     return report
+
+
+class Measuring:
+    """Hooks of a measuring process."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Leave at once when all is done: fixtures are torn down, and collecting torch's garbage takes seconds."""
+        worker = _gate(session.config).worker
+        if worker is not None and worker.is_done:
+            os._exit(exitstatus)
 
 
 class Reporting:
@@ -220,9 +234,7 @@ def _worker(config: pytest.Config) -> WorkerRole | None:
         return None
     from pytest_nnopt.session.worker import WorkerRole
 
-    return WorkerRole.from_descriptor(
-        int(option.nnopt_worker), option.nnopt_worker_case, Path(option.nnopt_worker_cache)
-    )
+    return WorkerRole.from_descriptor(int(option.nnopt_worker), option.nnopt_worker_case)
 
 
 def _launch(config: pytest.Config) -> Launch:

@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, ProcessRecord
-from pytest_nnopt.errors import MeasurementError, PairError
+from pytest_nnopt.errors import PairError
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import CheckName, CompileFacts, CompileStatus
 from pytest_nnopt.numerics import Tolerance
 from pytest_nnopt.results import CaseMessage, CaseResult
 from pytest_nnopt.session.context import describe_context
-from pytest_nnopt.session.processes import measuring_process
+from pytest_nnopt.session.gathering import gather_timing, hired_crew
 from pytest_nnopt.session.recording import plan_recording
 from pytest_nnopt.session.records import record_compile, record_memory, record_numerics, record_process
 from pytest_nnopt.torch_backend.comparing import compare_sides
 from pytest_nnopt.torch_backend.compiling import CompiledSide, CompileStep, Inputs, compile_side
 from pytest_nnopt.torch_backend.facts import current_environment, device_key
-from pytest_nnopt.torch_backend.isolation import isolated_compilation
+from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets
 from pytest_nnopt.torch_backend.memory import measure_memory
 from pytest_nnopt.torch_backend.pair import build_own_candidate, build_samples, build_side, device_of
 from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
 from pytest_nnopt.torch_backend.threads import thread_count
 from pytest_nnopt.torch_backend.timing import time_sides
-from pytest_nnopt.verdict import Observed, judge, keep_exact_failures, wanted_processes
+from pytest_nnopt.verdict import Observed, judge, keep_exact_failures
 
 if TYPE_CHECKING:
     from pytest_nnopt.config import CaseConfig, CompileConfig
     from pytest_nnopt.environment import Environment
     from pytest_nnopt.numerics import NumericsComparison
     from pytest_nnopt.session.gate import Gate
-    from pytest_nnopt.session.processes import Launch
     from pytest_nnopt.torch_backend.pair import PairRequest
     from pytest_nnopt.torch_backend.side import Side
     from pytest_nnopt.verdict import Question
@@ -52,7 +50,6 @@ class CaseRun:
         config: what the case is held against.
         device: where to move the pair; None leaves it where the test put it.
         threads: how many threads torch computes with until ``close``; None is half of the usable cores.
-        cache_dir: where compiled code is kept; None is a new directory that is removed in the end.
     """
 
     def __init__(
@@ -62,12 +59,10 @@ class CaseRun:
         *,
         device: str | None = None,
         threads: int | None = None,
-        cache_dir: Path | None = None,
     ) -> None:
         self._request = request
         self._config = config
         self._device = device
-        self._cache_dir = cache_dir
         self._scope = contextlib.ExitStack()
         self._scope.enter_context(thread_count(threads))
         self.timing: tuple[ProcessRecord, ...] = ()
@@ -87,10 +82,21 @@ class CaseRun:
         if self._request.candidate is not None:
             side = build_own_candidate(self._request, device=self._device)
             return CompiledSide(side, CompileFacts(CompileStatus.OWN_CANDIDATE))
-        reference = self.reference
+        reference, steps = self.reference, compile_steps(self._config.compile)
+        if any(step.backend == "inductor" for step in steps) and device_of(reference).type == "cpu":
+            probe_instruction_sets()
         with torch_kept_quiet():
             self._scope.enter_context(isolated_compilation(cache_dir=self.cache_dir))
-            return compile_side(reference, compile_steps(self._config.compile), samples=self.samples)
+            return compile_side(reference, steps, samples=self.samples)
+
+    def prepare_timing(self, cache_dir: Path) -> None:
+        """Build both sides, with compiled code kept in ``cache_dir``.
+
+        Raises:
+            PairError: there is no candidate to time.
+        """
+        self.cache_dir = cache_dir
+        self.require_candidate()
 
     @cached_property
     def samples(self) -> tuple[Inputs, ...]:
@@ -99,9 +105,7 @@ class CaseRun:
 
     @cached_property
     def cache_dir(self) -> Path:
-        """Where this case's compiled code is kept, for its measuring processes to share."""
-        if self._cache_dir is not None:
-            return self._cache_dir
+        """Where compiled code is kept, for measuring processes to share: a new directory unless one was set."""
         return Path(self._scope.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-")))
 
     def require_candidate(self) -> Side:
@@ -177,10 +181,8 @@ def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseM
     """
     question = gate.question(case_id, test_id, run.environment)
     earlier = gate.earlier.get(case_id)
-    numerics = run.numerics if CheckName.NUMERICS in question.asked else None
-    timing, problem = earlier.timing if earlier is not None else (), None
-    if question.wants_timing and run.built.side is not None:
-        timing, problem = gather_timing(run, gate, question, test_id, timing)
+    timing, problem = _timing(run, gate, question, test_id)
+    numerics = _numerics(run, question)
     memory = run.memory if question.wants_memory else None
     observed = Observed(run.built.facts, numerics, timing, problem, memory, run.built.seconds)
     verdict = judge(question, observed)
@@ -193,47 +195,32 @@ def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseM
     return CaseMessage(result=result, environment=dict(run.environment.fields), recording=recording, changes=changes)
 
 
-def gather_timing(
-    run: CaseRun, gate: Gate, question: Question, test_id: str, timing: tuple[ProcessRecord, ...]
-) -> tuple[tuple[ProcessRecord, ...], str | None]:
-    """Time the case in fresh processes while that may still decide something and the budget lasts, at least in one.
+def _numerics(run: CaseRun, question: Question) -> NumericsComparison | None:
+    return run.numerics if CheckName.NUMERICS in question.asked else None
+
+
+def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple[tuple[ProcessRecord, ...], str | None]:
+    """Time the case in fresh processes, in addition to what earlier attempts in this run measured.
 
     This process does not count: it has compiled, compared and run other tests, and times differently from one that
-    has not. Only where no process can be started is it measured instead.
+    has not. Only where no process can be started is it measured instead. While this process compiles and compares,
+    the first of the others is on its way.
 
     Returns:
-        what was measured, and why it ended early: a process that died, hung or refused.
+        what was measured, and why it ended early.
     """
-    deadline = time.monotonic() + gate.settings.budget
+    earlier = gate.earlier.get(question.case_id)
+    timing = earlier.timing if earlier is not None else ()
+    if not question.wants_timing:
+        return timing, None
     if gate.launch is None:
-        return (*timing, *(run.timing or run.measure_process(Plan()))), None
-    try:
-        while (wanted := wanted_processes(question, timing)) > len(timing):
-            while len(timing) < wanted:
-                if timing and time.monotonic() >= deadline:
-                    return timing, None
-                timing = (*timing, _measure_apart(run, gate.launch, question.case_id, test_id, seed=len(timing)))
-    except MeasurementError as error:
-        return timing, str(error)
-    return timing, None
-
-
-def _measure_apart(run: CaseRun, launch: Launch, case_id: str, test_id: str, *, seed: int) -> ProcessRecord:
-    """Take one sample in a fresh process.
-
-    On a CPU it reuses this run's compiled code. On a GPU it compiles anew, since the compiler chooses kernels by timing
-    them: two compilations of one model differ by more than two processes with the same kernels.
-
-    Raises:
-        MeasurementError: the process died, hung, or sees another environment than this one.
-    """
-    with contextlib.ExitStack() as stack:
-        cache_dir = run.cache_dir
-        if run.environment.fields["device"] != "cpu":
-            cache_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-")))
-        process = stack.enter_context(measuring_process(launch, test_id, case_id, cache_dir))
-        process.wait_until_ready(run.environment)
-        return process.measure(seed=seed)
+        return (timing if run.built.side is None else (*timing, *(run.timing or run.measure_process(Plan())))), None
+    with hired_crew(gate.launch, test_id, question.case_id, run.environment, lambda: run.cache_dir) as crew:
+        crew.prepare(1)
+        _numerics(run, question)
+        if run.built.side is None:
+            return timing, None
+        return gather_timing(crew, question, timing, budget_seconds=gate.settings.budget)
 
 
 def compile_steps(config: CompileConfig) -> tuple[CompileStep, ...]:

@@ -145,7 +145,6 @@ class ModelPairFactory:
             self._gate.configs[self._test_id],
             device=self._gate.settings.device,
             threads=self._gate.settings.threads,
-            cache_dir=None if worker is None else worker.cache_dir,
         )
         pair = ModelPair(case_id, run, self._gate, self._test_id)
         self._pairs[case_id] = pair

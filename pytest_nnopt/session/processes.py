@@ -9,14 +9,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.session.protocol import Channel, Measure, Ready, Refused, Sample, Stop
+from pytest_nnopt.session.protocol import Build, Channel, Measure, Ready, Refused, Sample, Stop
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
@@ -39,9 +39,9 @@ class Launch:
     arguments: tuple[str, ...]
     directory: Path
 
-    def command(self, test_id: str, case_id: str, descriptor: int, cache_dir: Path) -> list[str]:
+    def command(self, test_id: str, case_id: str, descriptor: int) -> list[str]:
         """Return the command of a worker that measures ``case_id``; later arguments override this run's."""
-        own = [f"{WORKER_OPTION}={descriptor}", f"--nnopt-worker-case={case_id}", f"--nnopt-worker-cache={cache_dir}"]
+        own = [f"{WORKER_OPTION}={descriptor}", f"--nnopt-worker-case={case_id}"]
         return [sys.executable, "-m", "pytest", *self.arguments, "--capture=no", *own, "--", test_id]
 
 
@@ -55,13 +55,12 @@ class Deadlines:
 
 
 class MeasuringProcess:
-    """One worker from start to stop.
+    """One worker from start to stop: it imports and collects by itself, and builds and measures when told to.
 
     Args:
         launch: how to start it.
         test_id: node id of the test to run.
         case_id: id of the case to measure in it.
-        cache_dir: where compiled code is kept, so that compiling again is quick.
         deadlines: how long it may take.
 
     Raises:
@@ -69,9 +68,7 @@ class MeasuringProcess:
             holds its last output.
     """
 
-    def __init__(
-        self, launch: Launch, test_id: str, case_id: str, cache_dir: Path, *, deadlines: Deadlines | None = None
-    ) -> None:
+    def __init__(self, launch: Launch, test_id: str, case_id: str, *, deadlines: Deadlines | None = None) -> None:
         self._deadlines = deadlines or Deadlines()
         with contextlib.ExitStack() as opened:
             try:
@@ -79,12 +76,16 @@ class MeasuringProcess:
                 ours, theirs = socket.socketpair()
                 opened.enter_context(ours)
                 with theirs:
-                    command = launch.command(test_id, case_id, theirs.fileno(), cache_dir)
+                    command = launch.command(test_id, case_id, theirs.fileno())
                     self._process = _start(command, launch.directory, theirs, self._output)
             except OSError as error:
                 raise MeasurementError(f"a measuring process cannot be started: {error}") from None
             opened.pop_all()  # closed in stop
         self._channel = Channel(ours)
+
+    def build(self, cache_dir: Path) -> None:
+        """Have the case built and compiled, with compiled code kept in ``cache_dir``; does not wait for it."""
+        self._tell(Build(cache_dir=str(cache_dir)), "getting ready")
 
     def wait_until_ready(self, environment: Environment) -> None:
         """Wait until the case is built and compiled, in the same environment as this run's."""
@@ -95,10 +96,7 @@ class MeasuringProcess:
 
     def measure(self, seed: int) -> ProcessRecord:
         """Take one sample."""
-        try:
-            self._channel.send(Measure(seed=seed))
-        except MeasurementError:
-            raise self._ended("measuring") from None
+        self._tell(Measure(seed=seed), "measuring")
         return self._expect(Sample, self._deadlines.sample_seconds, "measuring").process
 
     def stop(self) -> None:
@@ -110,6 +108,12 @@ class MeasuringProcess:
             self._process.wait(self._deadlines.stop_seconds)
         self._kill()
         self._output.close()
+
+    def _tell(self, message: Build | Measure, doing: str) -> None:
+        try:
+            self._channel.send(message)
+        except MeasurementError:
+            raise self._ended(doing) from None
 
     def _expect(self, kind: type[_MessageT], timeout_seconds: float, doing: str) -> _MessageT:
         try:
@@ -161,16 +165,6 @@ def _start(command: Sequence[str], directory: Path, line: socket.socket, output:
         pass_fds=(line.fileno(),),
         start_new_session=True,
     )
-
-
-@contextlib.contextmanager
-def measuring_process(launch: Launch, test_id: str, case_id: str, cache_dir: Path) -> Iterator[MeasuringProcess]:
-    """Start a worker and stop it when the body ends, however it ends."""
-    process = MeasuringProcess(launch, test_id, case_id, cache_dir)
-    try:
-        yield process
-    finally:
-        process.stop()
 
 
 def without_paths(arguments: Sequence[str], paths: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """How a run talks to its measuring processes: one JSON object a line over a socket both sides hold.
 
-The worker says ``ready`` once it has built and compiled its case. Every ``measure`` is answered by a ``sample``, until
-``stop``. Anything the worker cannot do it answers with ``refused`` and a reason; if it dies, the line ends.
+Once its test has handed over the case, the worker waits for ``build``, compiles and says ``ready``. Every ``measure``
+is answered by a ``sample``, until ``stop``. Anything the worker cannot do it answers with ``refused`` and a reason; if
+it dies, the line ends.
 """
 
 from __future__ import annotations
@@ -15,6 +16,13 @@ from pydantic import Field, TypeAdapter
 from pytest_nnopt.baseline.schema import ProcessRecord, Record
 from pytest_nnopt.environment import FieldValue
 from pytest_nnopt.errors import MeasurementError
+
+
+class Build(Record):
+    """Build and compile the case, with compiled code kept in ``cache_dir``."""
+
+    type: Literal["build"] = "build"
+    cache_dir: str
 
 
 class Ready(Record):
@@ -51,7 +59,10 @@ class Stop(Record):
     type: Literal["stop"] = "stop"
 
 
-Message = Annotated[Union[Ready, Measure, Sample, Refused, Stop], Field(discriminator="type")]  # noqa: UP007  evaluated on 3.10
+Message = Annotated[  # evaluated at run time on Python 3.10, too
+    Union[Build, Ready, Measure, Sample, Refused, Stop],  # noqa: UP007
+    Field(discriminator="type"),
+]
 _MESSAGES: TypeAdapter[Any] = TypeAdapter(Message)
 
 

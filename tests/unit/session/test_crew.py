@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pytest_nnopt.baseline.schema import ProcessRecord
+from pytest_nnopt.environment import Environment
+from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.session.crew import Crew
+from tests.builders import make_process
+
+HERE = Environment({"device": "cpu"})
+
+
+@dataclass
+class FakeProcess:
+    """Writes down what is asked of it."""
+
+    log: list[str]
+    name: str
+    breaks: bool = False
+
+    def build(self, cache_dir: Path) -> None:
+        self.log.append(f"{self.name} builds in {cache_dir}")
+
+    def wait_until_ready(self, environment: Environment) -> None:
+        assert environment is HERE
+        if self.breaks:
+            raise MeasurementError("it died")
+        self.log.append(f"{self.name} is ready")
+
+    def measure(self, seed: int) -> ProcessRecord:
+        self.log.append(f"{self.name} measures {seed}")
+        return make_process(seed / 100)
+
+    def stop(self) -> None:
+        self.log.append(f"{self.name} stops")
+
+
+@dataclass
+class Starter:
+    log: list[str] = field(default_factory=list)
+    started: int = 0
+    breaks: bool = False
+
+    def __call__(self) -> FakeProcess:
+        self.started += 1
+        self.log.append(f"{self.started} starts")
+        return FakeProcess(self.log, str(self.started), self.breaks)
+
+
+def make_crew(starter: Starter, at_once: int) -> Crew:
+    return Crew(starter, lambda: Path("cache"), HERE, at_once=at_once)  # type: ignore[arg-type]
+
+
+def test_a_process_started_ahead_builds_only_when_it_is_needed() -> None:
+    starter = Starter()
+    with make_crew(starter, 2) as crew:
+        crew.prepare(1)
+        assert starter.log == ["1 starts"]
+        assert crew.sample(7) == make_process(0.07)
+    assert starter.log[:5] == ["1 starts", "1 builds in cache", "1 is ready", "1 measures 7", "1 stops"]
+
+
+def test_none_builds_while_another_measures() -> None:
+    starter = Starter()
+    with make_crew(starter, 2) as crew:
+        for expected in (3, 2, 1):
+            crew.sample(0, expected=expected)
+    steps = [line.split()[:2] for line in starter.log[:14]]
+    assert [verb for _, verb in steps] == [
+        *("starts", "starts", "builds", "builds", "is", "is", "measures", "stops", "measures", "stops"),
+        *("starts", "builds", "is", "measures"),
+    ]
+
+
+def test_every_sample_comes_from_a_process_that_measured_nothing_before() -> None:
+    starter = Starter()
+    with make_crew(starter, 1) as crew:
+        for _ in range(3):
+            crew.sample(0, expected=3)
+    assert [line for line in starter.log if "measures" in line] == ["1 measures 0", "2 measures 0", "3 measures 0"]
+
+
+def test_no_more_live_at_once_than_allowed() -> None:
+    starter = Starter()
+    with make_crew(starter, 2) as crew:
+        crew.prepare(8)
+        crew.prepare(8)
+    assert starter.started == 2
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+def test_all_are_stopped_in_the_end(breaks: bool) -> None:
+    starter = Starter(breaks=breaks)
+    crew = make_crew(starter, 2)
+    with pytest.raises(MeasurementError), crew:
+        crew.sample(0, expected=2)
+        raise MeasurementError("the caller gives up")
+    assert {"1 stops", "2 stops"} <= set(starter.log)
