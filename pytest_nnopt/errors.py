@@ -29,3 +29,11 @@ class NumericsError(NnoptError):
 
 class OutputError(NnoptError):
     """A file cannot be written; what was there before is untouched."""
+
+
+class RevisionError(ConfigError):
+    """The revision to compare with cannot be had."""
+
+
+class SeparationError(NnoptError):
+    """Two revisions cannot be kept apart in one process, or which of them was imported cannot be told."""
