@@ -7,7 +7,9 @@ collected.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_nnopt.session.gate import Gate
     from pytest_nnopt.session.model_pair import ModelPairFactory
     from pytest_nnopt.session.processes import Launch
+    from pytest_nnopt.session.progress import Progress
     from pytest_nnopt.session.worker import WorkerRole
 
 _GATE = pytest.StashKey["Gate"]()
@@ -42,8 +45,8 @@ _MARKERS = {
     "compile": "nnopt_compile(mode=, backend=, fullgraph=, dynamic=, options=, fallback=): how it is compiled",
     "tolerance": "nnopt_tolerance(rtol=, atol=, equal_nan=, strides=): how far its numbers may be from eager's",
     "speedup": "nnopt_speedup(min=): how much faster than eager it must be",
-    "limits": "nnopt_limits(latency=, device_time=, memory=, compile_time=, graph_breaks=, recompiles=): "
-    "how much worse than its baseline it may become",
+    "limits": "nnopt_limits(latency=, device_time=, memory=, compile_time=, compile_work=, graph_breaks=, recompiles=, "
+    "eager_frames=): how much worse than its baseline it may become",
 }
 
 
@@ -97,7 +100,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=cases)
         return
     try:
-        _gate(config).prepare({item.nodeid: _markers(item) for item in cases})
+        gate = _gate(config)
+        gate.prepare({item.nodeid: _markers(item) for item in cases})
+        gate.progress = _progress(config)
     except (pytest.UsageError, ConfigError, BaselineError) as error:
         _refuse(config, items, str(error))
 
@@ -125,15 +130,15 @@ def model_pair(request: pytest.FixtureRequest) -> Generator[ModelPairFactory, No
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Measure what the test's body left open, and fail the test where the verdict does."""
-    yield
-    factory = item.stash.get(_FACTORY, None)
-    if factory is not None:
-        try:
-            message = factory.conclude()
-        except NnoptError as error:
-            message = str(error)
-        if message is not None:
-            pytest.fail(message, pytrace=False)
+    try:
+        yield
+        factory = item.stash.get(_FACTORY, None)
+        message = None if factory is None else _conclude(factory)
+    finally:
+        if _GATE in item.config.stash:
+            item.config.stash[_GATE].progress.finish()
+    if message is not None:
+        pytest.fail(message, pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -225,6 +230,44 @@ def _gate(config: pytest.Config) -> Gate:
         except ConfigError as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[_GATE]
+
+
+def _conclude(factory: ModelPairFactory) -> str | None:
+    """Return why the test fails, or None."""
+    try:
+        return factory.conclude()
+    except NnoptError as error:
+        return str(error)
+
+
+def _progress(config: pytest.Config) -> Progress:
+    """Follow the measuring where somebody watches: on a terminal, or in the log that -v asked for."""
+    from pytest_nnopt.session.progress import NoProgress, PlainProgress, StatusLine
+
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or config.option.verbose < 0 or config.option.nnopt_worker is not None:
+        return NoProgress()
+    capture = config.pluginmanager.get_plugin("capturemanager")
+
+    @contextlib.contextmanager
+    def uncaptured() -> Generator[None, None, None]:
+        with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
+            yield
+
+    def write(text: str) -> None:
+        with uncaptured():
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    def write_line(text: str) -> None:
+        with uncaptured():
+            reporter.ensure_newline()
+            reporter.write_line(text)
+
+    if reporter.isatty:
+        writer = config.get_terminal_writer()
+        return StatusLine(write, lambda: writer.width_of_current_line, writer.fullwidth)
+    return PlainProgress(write_line) if config.option.verbose > 0 else NoProgress()
 
 
 def _worker(config: pytest.Config) -> WorkerRole | None:

@@ -13,6 +13,7 @@ from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.config import CaseConfig, Settings, load_settings, read_pyproject, resolve_case
 from pytest_nnopt.errors import ConfigError
 from pytest_nnopt.model import CheckName
+from pytest_nnopt.session.progress import NoProgress, Progress
 from pytest_nnopt.statistics.family import plan_for_suite
 from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR, VariancePrior, pool_prior
 from pytest_nnopt.statistics.sequential import SequentialPlan
@@ -52,6 +53,7 @@ class Gate:
         worker: makes this run a measuring process; None for an ordinary run.
         configs: the configuration of each test that uses ``model_pair``, by node id.
         earlier: what the last attempt at a case in this run came to, by case id; a rerun adds to its evidence.
+        progress: follows the measuring.
     """
 
     settings: Settings
@@ -61,6 +63,7 @@ class Gate:
     worker: WorkerRole | None = None
     configs: dict[str, CaseConfig] = field(default_factory=dict)
     earlier: dict[str, CaseResult] = field(default_factory=dict)
+    progress: Progress = field(default_factory=NoProgress)
     _priors: dict[str, VariancePrior] = field(default_factory=dict)
 
     def prepare(self, markers: Mapping[str, Markers]) -> None:
