@@ -14,6 +14,7 @@ from rich.text import Text
 from pytest_nnopt import __version__
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.errors import NnoptError
+from pytest_nnopt.report.files import read_results, write_html
 from pytest_nnopt.results import speedup_of
 from pytest_nnopt.units import format_seconds
 
@@ -61,6 +62,18 @@ def show(
     for row in rows:
         table.add_row(*(Text("-" if value is None else str(value)) for value in row.values()))
     Console().print(table)
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="What pytest --nnopt-json wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("nnopt.html"),
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a line.")] = False,
+) -> None:
+    """Turn a results file into one HTML page that needs nothing else."""
+    write_html(output, read_results(results))
+    typer.echo(json.dumps({"html": str(output)}) if as_json else f"wrote {output}")
 
 
 def _row(environment: str, baseline: CaseBaseline) -> dict[str, object]:

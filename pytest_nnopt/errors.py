@@ -27,6 +27,10 @@ class NumericsError(NnoptError):
     """Outputs hold something that the comparison does not know how to compare."""
 
 
+class ResultsError(NnoptError):
+    """A results file cannot be read."""
+
+
 class OutputError(NnoptError):
     """A file cannot be written; what was there before is untouched."""
 

@@ -43,7 +43,8 @@ _ALONE = {
 
 _MARKERS = {
     "compile": "nnopt_compile(mode=, backend=, fullgraph=, dynamic=, options=, fallback=): how it is compiled",
-    "tolerance": "nnopt_tolerance(rtol=, atol=, equal_nan=, strides=): how far its numbers may be from eager's",
+    "tolerance": "nnopt_tolerance(rtol=, atol=, factor=, equal_nan=, strides=, samples=): "
+    "how far its numbers may be from eager's",
     "speedup": "nnopt_speedup(min=): how much faster than eager it must be",
     "limits": "nnopt_limits(latency=, device_time=, memory=, compile_time=, compile_work=, graph_breaks=, recompiles=, "
     "eager_frames=): how much worse than its baseline it may become",
@@ -72,6 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--nnopt-false-alarms", metavar="PERCENT", help="how often unchanged code may fail (default: 1%%)")
     group.addoption("--nnopt-budget", metavar="TIME", help="how long the timing of one case may take (default: 60s)")
     group.addoption("--nnopt-json", metavar="FILE", help="write the results as JSON")
+    group.addoption("--nnopt-html", metavar="FILE", help="write a report as one HTML page (needs the extra 'report')")
     for name in ("worker", "worker-case"):
         group.addoption(f"--nnopt-{name}", help=argparse.SUPPRESS)
 
@@ -82,6 +84,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", text)
     if config.option.nnopt_baseline and config.option.nnopt_update:
         raise pytest.UsageError("--nnopt-baseline compares and --nnopt-update records; give one of them")
+    if config.option.nnopt_html is not None:
+        _require_html()
     if any(value is not None for value in _command_line(config).values()):
         _gate(config)
     if config.option.nnopt_worker is not None:
@@ -193,6 +197,8 @@ class Reporting:
         path = self._config.option.nnopt_json
         if path is not None:
             self._open_collector().write_json(Path(path))
+        if self._config.option.nnopt_html is not None:
+            self._open_collector().write_html(Path(self._config.option.nnopt_html))
         if self._collector is not None and self._collector.has_problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -210,6 +216,18 @@ class Reporting:
 
             self._collector = Collector(_gate(self._config).store, self._config.rootpath)
         return self._collector
+
+
+def _require_html() -> None:
+    """Find out now, not after an hour of measuring, whether a page can be drawn.
+
+    Raises:
+        pytest.UsageError: something is not installed.
+    """
+    from pytest_nnopt.report.files import missing_for_html
+
+    if (missing := missing_for_html()) is not None:
+        raise pytest.UsageError(missing)
 
 
 def _gate(config: pytest.Config) -> Gate:

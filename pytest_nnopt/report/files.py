@@ -1,10 +1,12 @@
-"""Result files, written in one step each."""
+"""Result files, written in one step each, and read again."""
 
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.errors import OutputError, ResultsError
 from pytest_nnopt.files import write_text
 
 if TYPE_CHECKING:
@@ -21,3 +23,47 @@ def write_json(path: Path, results: RunResults) -> None:
     """
     values = results.model_dump(mode="json", by_alias=True)
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+def write_html(path: Path, results: RunResults) -> None:
+    """Write the HTML report.
+
+    Raises:
+        OutputError: the file cannot be written, or what draws the page is not installed.
+    """
+    if (missing := missing_for_html()) is not None:
+        raise OutputError(missing)
+    from pytest_nnopt.report.html.page import render_html  # takes half a second, and needs the extra
+
+    write_text(path, render_html(results))
+
+
+def missing_for_html() -> str | None:
+    """Say what an HTML report lacks and the remedy; None where it lacks nothing."""
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if not missing:
+        return None
+    return f"an HTML report needs {' and '.join(missing)}; install them with pip install 'pytest-nnopt[report]'"
+
+
+def read_results(path: Path) -> RunResults:
+    """Read a results file.
+
+    Raises:
+        ResultsError: it cannot be read, or is no results file of this version.
+    """
+    from pydantic import ValidationError
+
+    from pytest_nnopt.results import RunResults
+
+    try:
+        return RunResults.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ResultsError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ResultsError(
+            f"{path} is no results file that this version can read: {f'{where}: ' if where else ''}{first['msg']}; "
+            "write one with pytest --nnopt-json"
+        ) from None

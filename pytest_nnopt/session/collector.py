@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.errors import NnoptError
-from pytest_nnopt.report.files import write_json
+from pytest_nnopt.report.files import write_html, write_json
 from pytest_nnopt.report.terminal import Line, render_table
 from pytest_nnopt.results import CaseMessage, RunResults
 from pytest_nnopt.session.recording import commit
@@ -65,6 +65,13 @@ class Collector:
         """Write the results file; a failure to do so becomes a problem of the run."""
         try:
             write_json(path, self.results())
+        except NnoptError as error:
+            self._problems.append(str(error))
+
+    def write_html(self, path: Path) -> None:
+        """Write the HTML report; a failure to do so becomes a problem of the run."""
+        try:
+            write_html(path, self.results())
         except NnoptError as error:
             self._problems.append(str(error))
 

@@ -1,0 +1,1 @@
+"""The HTML report: one self-contained page. Data in, text out; needs the extra ``report``."""
