@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -54,6 +54,9 @@ Seconds = Annotated[float, BeforeValidator(_readable(parse_seconds))]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 FallbackStep = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "eager"]
 Device = Annotated[str, BeforeValidator(_readable(parse_device))]
+SampleKind = Literal["perturbed", "large", "small", "zeros", "non_contiguous", "channels_last", "batch"]
+GENERATED: tuple[SampleKind, ...] = get_args(SampleKind)
+"""The inputs that can be made from a case's own; those that the compiler need not compile again for come first."""
 
 
 _SectionT = TypeVar("_SectionT", bound="_Section")
@@ -95,10 +98,14 @@ class ToleranceConfig(_Section):
     """Relative tolerance, element by element; none selects the comparison with a float64 run."""
     atol: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Absolute tolerance, element by element; none selects the comparison with a float64 run."""
+    factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
+    """How many times the reference's own error against float64 the candidate's may be, before the floor."""
     equal_nan: bool = True
     """Whether NaN in the same place on both sides is agreement."""
     strides: bool = False
     """Whether memory layout must agree too."""
+    samples: Annotated[tuple[SampleKind, ...], Field(strict=False)] = ()
+    """Inputs made from the case's own that are compared too, such as ``["perturbed", "zeros"]``."""
 
 
 class SpeedupConfig(_Section):
@@ -116,14 +123,20 @@ class LimitsConfig(_Section):
     device_time: Fraction = 0.02
     """Tolerated growth of the kernels' own time on a GPU."""
     memory: Fraction = 0.02
-    """Tolerated growth of peak memory."""
+    """Tolerated growth of peak and steady memory, and of the bytes that generated code accesses."""
     compile_time: Fraction = 10.0
     """Tolerated growth of cold compile time, like ``"300%"``. The default is wide: it varies on a shared machine,
     and the first C++ compile on a new one also precompiles torch's headers, which takes several times as long."""
+    compile_work: Fraction = 0.10
+    """Tolerated growth of the compiler's work, which repeats where its time does not."""
     graph_breaks: Annotated[int, Field(ge=0)] | None = None
     """Most graph breaks allowed; none compares with the baseline alone."""
     recompiles: Annotated[int, Field(ge=0)] | None = None
     """Most recompilations allowed; none compares with the baseline alone."""
+    error_growth: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 4.0
+    """How many times the error it had in the baseline a candidate may have, though it is within its tolerance."""
+    eager_frames: Annotated[int, Field(ge=0)] | None = None
+    """Most frames allowed that run uncompiled; none compares with the baseline, and without one allows none."""
 
 
 class CaseConfig(_Section):
@@ -144,6 +157,8 @@ class Settings(_Section):
     """Where baselines live, relative to pytest's rootdir."""
     missing: Literal["fail", "record"] = "fail"
     """What a missing baseline does."""
+    diagnose: Literal["never", "fail"] = "fail"
+    """Whether wrong numbers are traced to their cause by further compilations."""
     only: Annotated[tuple[Annotated[CheckName, Field(strict=False)], ...], Field(strict=False, min_length=1)] | None = (
         None
     )

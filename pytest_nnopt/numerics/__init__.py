@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pytest_nnopt.numerics.compare import compare_observations
     from pytest_nnopt.numerics.comparison import Lane, LeafComparison, NumericsComparison
     from pytest_nnopt.numerics.describe import describe_comparison, describe_leaf, describe_problem
-    from pytest_nnopt.numerics.join import join_comparisons
+    from pytest_nnopt.numerics.join import join_comparisons, nothing_compared
     from pytest_nnopt.numerics.leaves import Observation
     from pytest_nnopt.numerics.tolerance import Tolerance
 
@@ -25,6 +25,7 @@ _HOMES = {
     "describe_not_compared": "describe",
     "describe_problem": "describe",
     "join_comparisons": "join",
+    "nothing_compared": "join",
 }
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "describe_not_compared",
     "describe_problem",
     "join_comparisons",
+    "nothing_compared",
 ]
 
 

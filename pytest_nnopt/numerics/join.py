@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.numerics.comparison import Lane, NumericsComparison
+
 if TYPE_CHECKING:
-    from pytest_nnopt.numerics.comparison import LeafComparison, NumericsComparison
+    from pytest_nnopt.numerics.comparison import LeafComparison
 
 
 def join_comparisons(own: NumericsComparison, further: Mapping[str, NumericsComparison]) -> NumericsComparison:
@@ -21,6 +23,11 @@ def join_comparisons(own: NumericsComparison, further: Mapping[str, NumericsComp
     not_compared = dict.fromkeys(what for part in (own, *further.values()) for what in part.not_compared)
     notes = dict.fromkeys(note for part in (own, *further.values()) for note in part.notes)
     return replace(own, leaves=tuple(leaves), not_compared=tuple(not_compared), notes=tuple(notes))
+
+
+def nothing_compared(note: str) -> NumericsComparison:
+    """Return the comparison of a run that was left out, with the reason."""
+    return NumericsComparison((), Lane.EXACT, note, notes=(note,))
 
 
 def _named(name: str, leaf: LeafComparison) -> LeafComparison:

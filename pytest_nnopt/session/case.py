@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,17 +16,20 @@ from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import CheckName, CompileFacts, CompileStatus
 from pytest_nnopt.numerics import Tolerance
 from pytest_nnopt.results import CaseMessage, CaseResult
+from pytest_nnopt.session.comparison import Comparison, compare_with_base
 from pytest_nnopt.session.context import describe_context
 from pytest_nnopt.session.gathering import gather_timing, hired_crew
 from pytest_nnopt.session.recording import plan_recording
 from pytest_nnopt.session.records import record_compile, record_memory, record_numerics, record_process
 from pytest_nnopt.torch_backend.comparing import compare_sides
+from pytest_nnopt.torch_backend.compile_time import complete_compile_time
 from pytest_nnopt.torch_backend.compiling import CompiledSide, CompileStep, Inputs, compile_side
 from pytest_nnopt.torch_backend.facts import current_environment, device_key
 from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets
 from pytest_nnopt.torch_backend.memory import measure_memory
-from pytest_nnopt.torch_backend.pair import build_own_candidate, build_samples, build_side, device_of
+from pytest_nnopt.torch_backend.pair import build_own_candidate, build_side, device_of
 from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
+from pytest_nnopt.torch_backend.samples import Sample, build_samples
 from pytest_nnopt.torch_backend.threads import thread_count
 from pytest_nnopt.torch_backend.timing import time_sides
 from pytest_nnopt.verdict import Observed, judge, keep_exact_failures
@@ -33,6 +37,7 @@ from pytest_nnopt.verdict import Observed, judge, keep_exact_failures
 if TYPE_CHECKING:
     from pytest_nnopt.config import CaseConfig, CompileConfig
     from pytest_nnopt.environment import Environment
+    from pytest_nnopt.model import CompileTime
     from pytest_nnopt.numerics import NumericsComparison
     from pytest_nnopt.session.gate import Gate
     from pytest_nnopt.torch_backend.pair import PairRequest
@@ -100,8 +105,18 @@ class CaseRun:
 
     @cached_property
     def samples(self) -> tuple[Inputs, ...]:
-        """The further inputs for the numerics, copied and moved like the pair's own."""
-        return build_samples(self._request, device=self._device)
+        """The user's further inputs, which the candidate is compiled for as well."""
+        return tuple(sample.inputs for sample in self.numerics_samples if not sample.is_generated)
+
+    @cached_property
+    def numerics_samples(self) -> tuple[Sample, ...]:
+        """All further inputs for the numerics, copied and moved like the pair's own.
+
+        Raises:
+            PairError: they cannot be made.
+        """
+        kinds = self._config.tolerance.samples
+        return build_samples(self._request, kinds=kinds, seed=_SEED, device=self._device)
 
     @cached_property
     def cache_dir(self) -> Path:
@@ -129,9 +144,14 @@ class CaseRun:
         """How far the candidate's numbers are from the reference's; None where there is no candidate."""
         if self.built.side is None:
             return None
-        tolerance = Tolerance(**self._config.tolerance.model_dump())
+        samples = self.numerics_samples
         with torch_kept_quiet():
-            return compare_sides(self.built.side, self.reference, tolerance, seed=_SEED, samples=self.samples)
+            return compare_sides(self.built.side, self.reference, self.tolerance, seed=_SEED, samples=samples)
+
+    @cached_property
+    def tolerance(self) -> Tolerance:
+        """How far the candidate's numbers may be from the reference's."""
+        return Tolerance(**self._config.tolerance.model_dump(exclude={"samples"}))
 
     def measure_process(self, plan: Plan) -> tuple[ProcessRecord, ...]:
         """Time both sides in this process, add the sample to ``timing`` and return all of it.
@@ -148,19 +168,62 @@ class CaseRun:
 
     @cached_property
     def memory(self) -> MemoryRecord | None:
-        """Peak bytes per call of both sides; None where there is no candidate."""
+        """Bytes per call of both sides; None where there is no candidate."""
         if self.built.side is None:
             return None
         device = device_of(self.reference)
         with exclusive(device_key(device)), torch_kept_quiet():
-            return record_memory(measure_memory(self.built.side), measure_memory(self.reference))
+            candidate = measure_memory(self.built.side, owns_cuda_graphs=True)
+            return record_memory(candidate, measure_memory(self.reference))
+
+    @cached_property
+    def compile_time(self) -> CompileTime | None:
+        """What compiling the candidate costs; None where nothing was compiled. To be asked for last.
+
+        The candidate's code is forgotten by it, and compiled again from the cache when it is next called.
+
+        Raises:
+            MeasurementError: the candidate cannot be compiled once more.
+        """
+        built = self.built
+        if built.seconds is None or not built.facts.graphs:
+            return None
+        step = compile_steps(self._config.compile)[len(built.facts.attempts) - 1]
+        with torch_kept_quiet():
+            return complete_compile_time(self.reference, step, built, self.cache_dir, samples=self.samples)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pair computes."""
+        return device_of(self.reference)
+
+    def another_reference(self) -> Side:
+        """Return a further copy of the eager side."""
+        return copy_side(self.reference)
+
+    def another_candidate(self) -> Side:
+        """Return a further candidate side that has run once; a compiled one has guards of its own.
+
+        Raises:
+            PairError: it cannot be compiled.
+        """
+        if self._request.candidate is not None:
+            return build_own_candidate(self._request, device=self._device)
+        steps = compile_steps(self._config.compile)
+        if len(steps) > 1:
+            self.require_candidate()
+        step = steps[0] if len(steps) == 1 else steps[len(self.built.facts.attempts) - 1]
+        try:
+            return compile_copy(self.reference, step)
+        except Exception as error:
+            raise PairError(f"a copy of the model cannot be compiled: {describe_error(error)}") from error
 
     def evidence(self, observed: Observed) -> Evidence:
         """Return what was gathered, as it is recorded."""
         return Evidence(
             timing=observed.timing,
             numerics=record_numerics(observed.numerics) if observed.numerics is not None else {},
-            compile=record_compile(observed.compile, cold_seconds=observed.cold_seconds),
+            compile=record_compile(observed.compile, observed.compile_time),
             memory=observed.memory,
         )
 
@@ -181,11 +244,13 @@ def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseM
     """
     question = gate.question(case_id, test_id, run.environment)
     earlier = gate.earlier.get(case_id)
-    timing, problem = _timing(run, gate, question, test_id)
-    numerics = _numerics(run, question)
-    memory = run.memory if question.wants_memory else None
-    observed = Observed(run.built.facts, numerics, timing, problem, memory, run.built.seconds)
-    verdict = judge(question, observed)
+    if gate.against is None:
+        comparison = Comparison(question, *_timing(run, gate, question, test_id))
+    else:
+        comparison = compare_with_base(run, gate, question, test_id)
+        question = comparison.question
+    observed = observe_case(run, question, comparison.timing, comparison.problem)
+    verdict = comparison.completed(judge(question, observed))
     if earlier is not None:
         verdict = keep_exact_failures(verdict, earlier.verdict)
     context = describe_context(question, observed, run.environment, *gate.recorded(case_id, run.environment))
@@ -193,6 +258,22 @@ def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseM
     gate.earlier[case_id] = result
     recording, changes = plan_recording(question, result)
     return CaseMessage(result=result, environment=dict(run.environment.fields), recording=recording, changes=changes)
+
+
+def observe_case(
+    run: CaseRun, question: Question, timing: tuple[ProcessRecord, ...] = (), problem: str | None = None
+) -> Observed:
+    """Look at everything else that is asked of a case, and join it with its times."""
+    numerics = _numerics(run, question)
+    memory = run.memory if question.wants_memory else None
+    compile_time = run.compile_time if question.wants_compile_time else None
+    return Observed(run.built.facts, numerics, timing, problem, memory, compile_time)
+
+
+def inspect_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> Evidence:
+    """Look at everything but times, and return it as a baseline would hold it."""
+    question = replace(gate.question(case_id, test_id, run.environment), is_updating=True)
+    return run.evidence(observe_case(run, question))
 
 
 def _numerics(run: CaseRun, question: Question) -> NumericsComparison | None:

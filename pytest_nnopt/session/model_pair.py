@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +118,7 @@ class ModelPairFactory:
         candidate: Callable[..., Any] | None = None,
         loss: Callable[[Any], torch.Tensor] | None = None,
         name: str | None = None,
-        samples: Sequence[Any] = (),
+        samples: Sequence[Any] | str | Callable[[torch.Generator], Iterable[Any]] = (),
         kwargs: Mapping[str, Any] | None = None,
         **keywords: Any,
     ) -> ModelPair:
@@ -137,7 +137,7 @@ class ModelPairFactory:
             kwargs={**keywords, **(kwargs or {})},
             candidate=candidate,
             loss=loss,
-            samples=tuple(sample if isinstance(sample, tuple) else (sample,) for sample in samples),
+            samples=samples,
             mode=ExecutionMode.capture(is_training_step=loss is not None),
         )
         run = CaseRun(

@@ -8,16 +8,13 @@ import inspect
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from pytest_nnopt.errors import PairError
 from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 from pytest_nnopt.torch_backend.tree import map_tensors, named_tensors
-
-if TYPE_CHECKING:
-    from pytest_nnopt.torch_backend.compiling import Inputs
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class PairRequest:
         kwargs: keyword inputs.
         candidate: an optimised callable to use in place of ``torch.compile``.
         loss: makes a scalar from the output; given, the case is a training step.
-        samples: further inputs for the numerics, each a tuple of positional inputs.
+        samples: further inputs for the numerics, as ``samples.build_samples`` takes them.
         mode: the torch state of the test at the time of the call.
     """
 
@@ -39,7 +36,7 @@ class PairRequest:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     candidate: Callable[..., Any] | None = None
     loss: Callable[[Any], torch.Tensor] | None = None
-    samples: tuple[tuple[Any, ...], ...] = ()
+    samples: object = ()
     mode: ExecutionMode = field(default_factory=ExecutionMode)
 
 
@@ -51,18 +48,6 @@ def build_side(request: PairRequest, *, device: str | None = None) -> Side:
     """
     _check_callable(request.model, "model")
     return _own_side(request, request.model, device)
-
-
-def build_samples(request: PairRequest, *, device: str | None = None) -> tuple[Inputs, ...]:
-    """Copy the further inputs, each with the request's keyword inputs.
-
-    Raises:
-        PairError: they cannot be copied.
-    """
-    samples = tuple(_deep_copy((sample, dict(request.kwargs)), may_share=False) for sample in request.samples)
-    if device is None:
-        return samples
-    return tuple(map_tensors(sample, lambda tensor: _move(tensor, device)) for sample in samples)
 
 
 def build_own_candidate(request: PairRequest, *, device: str | None = None) -> Side:
@@ -89,7 +74,7 @@ def _own_side(request: PairRequest, model: Callable[..., Any], device: str | Non
     if device is not None:
         if module is not None:
             module.to(device)
-        args, kwargs = map_tensors((args, kwargs), lambda tensor: _move(tensor, device))
+        args, kwargs = map_tensors((args, kwargs), lambda tensor: moved_to(tensor, device))
     return Side(
         function=_as_module(function), args=args, kwargs=kwargs, module=module, loss=request.loss, mode=request.mode
     )
@@ -140,7 +125,7 @@ def _deep_copy(values: Any, *, may_share: bool) -> Any:
         ) from error
 
 
-def _move(tensor: torch.Tensor, device: str) -> torch.Tensor:
+def moved_to(tensor: torch.Tensor, device: str) -> torch.Tensor:
     """Move a tensor and keep it a leaf that requires gradients where it was one."""
     moved = tensor.detach().to(device)
     return moved.requires_grad_(tensor.requires_grad)

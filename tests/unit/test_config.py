@@ -83,7 +83,10 @@ class TestLoadSettings:
     @pytest.mark.parametrize(
         ("values", "message"),
         [
-            ({"budgets": 1}, r"\[tool\.nnopt\]: unknown argument 'budgets'; known: baseline_dir, missing, only, "),
+            (
+                {"budgets": 1},
+                r"\[tool\.nnopt\]: unknown argument 'budgets'; known: baseline_dir, missing, diagnose, only, ",
+            ),
             ({"missing": "pass"}, r"\[tool\.nnopt\]: missing='pass' must be 'fail' or 'record'"),
             ({"only": ["speed"]}, r"only='speed' must be 'numerics', 'speedup', 'latency'"),
             ({"only": []}, r"\[tool\.nnopt\]: only"),
@@ -200,7 +203,10 @@ class TestResolveCase:
             ("tolerance", {"rtol": "1e-3"}, "rtol='1e-3' must be a valid number"),
             ("tolerance", {"rtol": -1e-3}, r"rtol=-0\.001 must be greater than or equal to 0"),
             ("tolerance", {"atol": float("inf")}, "atol=inf must be a finite number"),
-            ("tolerance", {"factor": 2}, "unknown argument 'factor'; known: rtol, atol, equal_nan, strides"),
+            ("tolerance", {"eps": 2}, "unknown argument 'eps'; known: rtol, atol, factor, equal_nan, strides, samples"),
+            ("tolerance", {"factor": 0.5}, r"factor=0\.5 must be greater than or equal to 1"),
+            ("tolerance", {"samples": ["ones"]}, "samples"),
+            ("limits", {"error_growth": 0.5}, r"error_growth=0\.5 must be greater than or equal to 1"),
             ("speedup", {"min": 0}, "min=0 must be greater than 0"),
             ("speedup", {"min": float("nan")}, "min=nan"),
             ("speedup", {"max": 2}, "unknown argument 'max'; known: min"),

@@ -9,6 +9,7 @@ from torch import nn
 from pytest_nnopt.errors import NumericsError
 from pytest_nnopt.numerics import Lane, Tolerance
 from pytest_nnopt.torch_backend.comparing import compare_sides
+from pytest_nnopt.torch_backend.samples import Sample
 from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 
 if TYPE_CHECKING:
@@ -74,10 +75,46 @@ def test_gradients_are_compared_in_a_training_step() -> None:
 
 def test_every_sample_is_compared_and_named() -> None:
     sides = Side(wrong_above_ten, (torch.ones(4),)), Side(torch.clone, (torch.ones(4),))
-    samples: list[Inputs] = [((torch.full((4,), value),), {}) for value in (2.0, 20.0)]
+    samples = [
+        Sample(f"samples[{index}]", ((torch.full((4,), value),), {}), index) for index, value in enumerate((2.0, 20.0))
+    ]
     assert compare_sides(*sides, Tolerance(), seed=0).is_within
     comparison = compare_sides(*sides, Tolerance(), seed=0, samples=samples)
     assert [leaf.path for leaf in comparison.leaves if not leaf.is_within] == ["samples[1].output"]
+
+
+def test_every_sample_is_run_with_its_own_seed() -> None:
+    sides = Side(torch.rand_like, (torch.zeros(16),)), Side(noisy, (torch.zeros(16),))
+    sample = Sample("samples['zeros']", ((torch.zeros(16),), {}), 7, is_generated=True)
+    comparison = compare_sides(*sides, Tolerance(rtol=0.0, atol=0.0), seed=3, samples=[sample])
+    assert comparison.is_within
+    first, second = (leaf.summary for leaf in comparison.leaves)
+    assert first is not None
+    assert second is not None
+    assert first.sample != second.sample
+
+
+def test_a_generated_sample_that_the_model_refuses_is_a_note() -> None:
+    def picky(x: torch.Tensor) -> torch.Tensor:
+        if x.abs().max() > 10:
+            raise ValueError("too large")
+        return x
+
+    side = Side(picky, (torch.ones(4),))
+    inputs: Inputs = ((torch.full((4,), 20.0),), {})
+    comparison = compare_sides(side, side, Tolerance(), seed=0, samples=[Sample("samples['large']", inputs, 1, True)])
+    (note,) = comparison.notes
+    assert note == "samples['large']: the model does not take such inputs: ValueError in forward: too large"
+    raising = compare_sides(side, side, Tolerance(), seed=0, samples=[Sample("samples[0]", inputs, 1)])
+    assert raising.notes == ("both sides raise ValueError in forward: too large",)
+
+
+def test_a_sample_that_could_not_be_made_is_a_note() -> None:
+    side = Side(torch.clone, (torch.ones(4),))
+    sample = Sample("samples['zeros']", ((), {}), 1, is_generated=True, problem="it would change nothing")
+    assert compare_sides(side, side, Tolerance(), seed=0, samples=[sample]).notes == (
+        "samples['zeros']: it would change nothing",
+    )
 
 
 def test_without_a_float64_run_the_dtype_decides_and_says_why() -> None:

@@ -11,7 +11,6 @@ from pytest_nnopt.errors import PairError
 from pytest_nnopt.torch_backend.pair import (
     PairRequest,
     build_own_candidate,
-    build_samples,
     build_side,
     device_of,
     owner_of,
@@ -144,27 +143,6 @@ class TestBuildSide:
         inside = torch.zeros(1, requires_grad=True) * 2
         with pytest.raises(PairError, match=r"inputs must be leaf tensors \(use \.detach\(\)\)"):
             build_side(request_of(nn.ReLU(), inside))
-
-
-class TestBuildSamples:
-    def test_every_sample_is_copied_with_the_keyword_inputs(self) -> None:
-        x, mask = torch.zeros(2), torch.ones(2)
-        request = request_of(nn.ReLU(), x, kwargs={"mask": mask}, samples=((x,), (torch.ones(3),)))
-        samples = build_samples(request)
-        assert [args[0].shape for args, _ in samples] == [(2,), (3,)]
-        for args, kwargs in samples:
-            assert args[0] is not x
-            assert kwargs["mask"].tolist() == [1.0, 1.0]
-            assert kwargs["mask"] is not mask
-
-    def test_samples_are_moved(self) -> None:
-        samples = build_samples(request_of(nn.ReLU(), samples=((torch.zeros(2),),)), device="meta")
-        assert samples[0][0][0].device.type == "meta"
-
-    def test_a_sample_that_cannot_be_copied_is_an_error(self) -> None:
-        inside = torch.zeros(1, requires_grad=True) * 2
-        with pytest.raises(PairError, match="inputs must be leaf tensors"):
-            build_samples(request_of(nn.ReLU(), samples=((inside,),)))
 
 
 class TestBuildOwnCandidate:
