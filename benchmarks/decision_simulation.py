@@ -141,7 +141,7 @@ class Tally:
 
     def rate(self, *outcomes: Outcome, within: int | None = None) -> float:
         """Share of the cases that ended so, with at most ``within`` processes."""
-        hits = (d.outcome in outcomes and (within is None or d.processes <= within) for d in self.decisions)
+        hits = (d.outcome in outcomes and (within is None or d.certainty.processes <= within) for d in self.decisions)
         return fmean(map(float, hits))
 
     @property
@@ -162,12 +162,12 @@ class Tally:
     @property
     def median_processes(self) -> float:
         """Median number of processes measured."""
-        return median(d.processes for d in self.decisions)
+        return median(d.certainty.processes for d in self.decisions)
 
     @property
     def mean_processes(self) -> float:
         """Mean number of processes measured."""
-        return fmean(d.processes for d in self.decisions)
+        return fmean(d.certainty.processes for d in self.decisions)
 
 
 def simulate(scenario: Scenario, cases: int) -> Tally:

@@ -64,6 +64,37 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Certainty:
+    """What a decision over processes rested on, and so what its answer is worth.
+
+    Standard deviations are of logarithms of times' ratios, close to relative changes where they are small.
+
+    Attributes:
+        processes: how many processes were measured.
+        baseline_processes: how many the baseline holds, None where there is none.
+        process_sd: standard deviation of one process's figure as used: measured, moderated by what other cases show.
+        between_sd: the part of it that measuring longer in one process does not remove.
+        within_sd: standard error of one process's figure from its own blocks.
+        baseline_sd: standard deviation between the baseline's processes, None below two.
+        minimum_detectable_effect: the smallest relative change that this evidence finds in 95 % of runs.
+        p_value: probability of such evidence without a slowdown, corrected for the number of looks.
+        alarm_level: one-sided level of the bound that a failure needs.
+        pass_level: one-sided level of the bound that a pass needs.
+    """
+
+    processes: int
+    baseline_processes: int | None
+    process_sd: float
+    between_sd: float
+    within_sd: float
+    baseline_sd: float | None
+    minimum_detectable_effect: float
+    p_value: float
+    alarm_level: float
+    pass_level: float
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """One question about a case with its answer.
 
@@ -76,6 +107,7 @@ class Check:
         limit: what the value was held against.
         interval: how sure the value is.
         details: further lines for people: the drifted leaf, the line that broke the graph, what to do.
+        certainty: what the answer rests on, where it was decided over processes.
     """
 
     name: CheckName
@@ -86,6 +118,7 @@ class Check:
     limit: float | None = None
     interval: Interval | None = None
     details: tuple[str, ...] = ()
+    certainty: Certainty | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +146,15 @@ class Verdict:
 
 
 class Variant(str, Enum):
-    """What a block times: both sides of the pair, and a fixed workload that shows the machine's speed of the moment."""
+    """What a block times: both sides of the pair, a fixed workload that shows the machine's speed of the moment, and
+    both sides of the base's pair where two revisions are compared.
+    """
 
     REFERENCE = "reference"
     CANDIDATE = "candidate"
     YARDSTICK = "yardstick"
+    BASE_REFERENCE = "base_reference"
+    BASE_CANDIDATE = "base_candidate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,3 +277,20 @@ class CompileFacts:
     def used(self) -> str | None:
         """Description of the step in use, None where every step failed."""
         return self.attempts[-1].description if self.attempts and self.attempts[-1].error is None else None
+
+
+@dataclass(frozen=True, slots=True)
+class CompileTime:
+    """What compiling the candidate costs. None means that the compiler's cache was not in the state the figure needs.
+
+    Attributes:
+        cold_seconds: wall time of the first call with an empty cache.
+        warm_seconds: the same with a cache that serves every graph, as the next process would find it.
+        work_calls: function calls that the compiler makes when nothing is cached, counted without recursion.
+        work_conditions: what that count depends on besides the environment: versions by name.
+    """
+
+    cold_seconds: float | None = None
+    warm_seconds: float | None = None
+    work_calls: int | None = None
+    work_conditions: str | None = None

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, ConfigDict, Field
 
 from pytest_nnopt.baseline.schema import Count, Evidence, Finite, NotNegative, Positive, ProcessRecord, Record
 from pytest_nnopt.environment import Environment, FieldValue
-from pytest_nnopt.model import Check, CheckName, Interval, Outcome, Verdict
+from pytest_nnopt.model import Certainty, Check, CheckName, Interval, Outcome, Verdict
 
 
 class IntervalRecord(Record):
@@ -33,6 +33,7 @@ class CheckRecord(Record):
     limit: Finite | None = None
     interval: IntervalRecord | None = None
     details: tuple[str, ...] = ()
+    certainty: Certainty | None = None
 
     @classmethod
     def of(cls, check: Check) -> CheckRecord:
@@ -49,6 +50,7 @@ class CheckRecord(Record):
             if interval
             else None,
             details=check.details,
+            certainty=check.certainty,
         )
 
     def to_check(self) -> Check:
@@ -63,6 +65,7 @@ class CheckRecord(Record):
             limit=self.limit,
             interval=Interval(interval.low, interval.high, interval.confidence) if interval else None,
             details=self.details,
+            certainty=self.certainty,
         )
 
 

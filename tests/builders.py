@@ -117,6 +117,7 @@ def make_question(config: CaseConfig | None = None, **fields: Any) -> Question:
         "device": "cpu",
         "asked": frozenset(CheckName),
         "prior": TIGHT_PRIOR,
+        "absolute_prior": TIGHT_PRIOR,
         "plan": SequentialPlan(),
     }
     return Question(**{**usual, **fields})

@@ -35,11 +35,13 @@ class RatioRecord(Record):
         log_ratio: natural logarithm of numerator over denominator.
         variance: variance of that estimate within the process.
         blocks: blocks it was made from.
+        drift: by how much the second half of the blocks lies above the first.
     """
 
     log_ratio: LogRatio
     variance: Variance
     blocks: Annotated[int, Field(ge=1)]
+    drift: LogRatio | None = None
 
 
 class ProcessRecord(Record):
@@ -54,6 +56,7 @@ class ProcessRecord(Record):
         dropped_blocks: blocks thrown away because the machine was disturbed.
         kernels: the candidate's kernels by name; empty on a CPU.
         concerns: what on the machine spoke against timing: a sentence by kind.
+        base: what was measured of the base beside it; None unless two revisions were compared.
     """
 
     seconds: dict[str, Positive]
@@ -64,6 +67,7 @@ class ProcessRecord(Record):
     dropped_blocks: Count = 0
     kernels: dict[str, KernelRecord] = {}
     concerns: dict[str, str] = {}
+    base: BaseRecord | None = None
 
     @property
     def device_seconds(self) -> float | None:
@@ -74,6 +78,24 @@ class ProcessRecord(Record):
     def launches(self) -> float | None:
         """Kernels launched per call; None on a CPU."""
         return sum(kernel.count for kernel in self.kernels.values()) if self.kernels else None
+
+
+class BaseRecord(Record):
+    """What was measured of the base, another revision's pair of the same case, beside a process of the head.
+
+    Attributes:
+        candidate: head's candidate time over the base's.
+        reference: head's reference time over the base's.
+        process: the base's own figures.
+        inputs: how the head's inputs differ from the base's in shape and type.
+        parameters: how its parameters and buffers differ in shape and type.
+    """
+
+    candidate: RatioRecord
+    reference: RatioRecord
+    process: ProcessRecord
+    inputs: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
 
 
 class KernelRecord(Record):
@@ -121,8 +143,20 @@ class GraphBreakRecord(Record):
     code: str | None = None
 
 
+class RecompileRecord(Record):
+    """A frame that was compiled again and why; see ``model.Recompile``."""
+
+    function: str
+    reason: str | None = None
+    file: str | None = None
+    line: int | None = None
+
+
 class CompileRecord(Record):
-    """Exact figures of the compilation; None means unknown, never zero. See ``model.CompileFacts``."""
+    """Exact figures of the compilation; None means unknown, never zero.
+
+    See ``model.CompileFacts`` for the figures and lists, ``model.CompileTime`` for what compiling costs.
+    """
 
     status: str
     used: str | None = None
@@ -131,15 +165,37 @@ class CompileRecord(Record):
     recompiles: Count | None = None
     eager_frames: Count | None = None
     cold_seconds: NotNegative | None = None
+    warm_seconds: NotNegative | None = None
+    work_calls: Count | None = None
+    work_conditions: str | None = None
     breaks: tuple[GraphBreakRecord, ...] = ()
+    recompiled: tuple[RecompileRecord, ...] = ()
+    eager_reasons: tuple[GraphBreakRecord, ...] = ()
+    skips: tuple[GraphBreakRecord, ...] = ()
+    kernels: dict[str, Count] | None = None
+    external_kernels: dict[str, Count] | None = None
     counters: dict[str, int] = {}
 
 
 class MemoryRecord(Record):
-    """Bytes per call of both sides; None means unknown."""
+    """Bytes per call of both sides; None means unknown.
+
+    Attributes:
+        candidate_peak_bytes: the most that one call holds beyond what was held before it.
+        candidate_steady_bytes: what stays allocated from one call to the next.
+        candidate_saved_bytes: what the forward pass of a training step keeps for its backward pass.
+        candidate_gradient_bytes: gradients after a training step.
+        reference_peak_bytes: as of the candidate, like the others.
+    """
 
     candidate_peak_bytes: Count | None = None
+    candidate_steady_bytes: Count | None = None
+    candidate_saved_bytes: Count | None = None
+    candidate_gradient_bytes: Count | None = None
     reference_peak_bytes: Count | None = None
+    reference_steady_bytes: Count | None = None
+    reference_saved_bytes: Count | None = None
+    reference_gradient_bytes: Count | None = None
 
 
 class Evidence(Record):

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_nnopt.baseline.compilation import CompileLevel, foreign_compilation
 from pytest_nnopt.baseline.level import comparable_recordings, level_of, levels_of
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.config import CaseConfig, Settings, load_settings, read_pyproject, resolve_case
@@ -15,9 +16,16 @@ from pytest_nnopt.errors import ConfigError
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.session.progress import NoProgress, Progress
 from pytest_nnopt.statistics.family import plan_for_suite
-from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR, VariancePrior, pool_prior
+from pytest_nnopt.statistics.prior import (
+    DEFAULT_CPU_PRIOR,
+    DEFAULT_GPU_PRIOR,
+    DEFAULT_YARDSTICK_PRIOR,
+    VariancePrior,
+    pool_prior,
+)
 from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.verdict import Question, estimate_of
+from pytest_nnopt.verdict.absolute import absolute_estimates
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import CaseBaseline, Evidence, Recording
@@ -39,6 +47,14 @@ class Purpose(str, Enum):
     CHECK = "check"
     COMPARE = "compare"
     UPDATE = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class _Priors:
+    """What is believed about the variance between processes: of times over eager's, and over the fixed workload's."""
+
+    relative: VariancePrior
+    absolute: VariancePrior
 
 
 @dataclass
@@ -64,7 +80,7 @@ class Gate:
     configs: dict[str, CaseConfig] = field(default_factory=dict)
     earlier: dict[str, CaseResult] = field(default_factory=dict)
     progress: Progress = field(default_factory=NoProgress)
-    _priors: dict[str, VariancePrior] = field(default_factory=dict)
+    _priors: dict[str, _Priors] = field(default_factory=dict)
 
     def prepare(self, markers: Mapping[str, Markers]) -> None:
         """Check what the tests ask for and what is stored about them, before anything is measured.
@@ -94,12 +110,14 @@ class Gate:
             BaselineError: the case's baseline cannot be relied upon.
         """
         level, missing_reason = self.level(case_id, environment)
+        priors = self._priors_of(environment)
         return Question(
             case_id=case_id,
             config=self.configs[test_id],
             device=str(environment.fields["device"]),
             asked=frozenset(name for name in CheckName if self.settings.is_asked(name)),
-            prior=self._prior(environment),
+            prior=priors.relative,
+            absolute_prior=priors.absolute,
             recorded_processes=self._recorded_processes(level),
             plan=self._plan(),
             is_comparing=self.purpose is Purpose.COMPARE,
@@ -107,7 +125,16 @@ class Gate:
             baseline=level,
             missing_reason=missing_reason,
             is_recording_missing=self.settings.missing == "record",
+            foreign_compilation=self._foreign_compilation(case_id, environment, level),
         )
+
+    def _foreign_compilation(
+        self, case_id: str, environment: Environment, level: Evidence | None
+    ) -> CompileLevel | None:
+        """Return a compilation of another environment to compare with where this one has none."""
+        if self.purpose is not Purpose.COMPARE or (level is not None and level.compile is not None):
+            return None
+        return foreign_compilation(self.store, case_id, environment)
 
     def _plan(self) -> SequentialPlan:
         """Return what the timing of a case may cost in errors, so that the whole suite keeps its rate, too."""
@@ -147,16 +174,15 @@ class Gate:
         newest = (usable or baseline.recordings)[-1]
         return usable, self.store.fingerprint(environment.name, newest.environment)
 
-    def _prior(self, environment: Environment) -> VariancePrior:
+    def _priors_of(self, environment: Environment) -> _Priors:
         """Return what all baselines of an environment teach about the variance between processes."""
         if environment.name not in self._priors:
             fallback = DEFAULT_CPU_PRIOR if environment.fields["device"] == "cpu" else DEFAULT_GPU_PRIOR
-            series = [
-                [estimate_of(process) for process in level.timing]
-                for baseline in self._baselines(environment)
-                for level in levels_of(baseline)
-            ]
-            self._priors[environment.name] = pool_prior(series, fallback=fallback)
+            series = [level.timing for baseline in self._baselines(environment) for level in levels_of(baseline)]
+            self._priors[environment.name] = _Priors(
+                pool_prior([[estimate_of(process) for process in timing] for timing in series], fallback=fallback),
+                pool_prior([absolute_estimates(timing) for timing in series], fallback=DEFAULT_YARDSTICK_PRIOR),
+            )
         return self._priors[environment.name]
 
     def _baselines(self, environment: Environment) -> list[CaseBaseline]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.baseline.schema import (
@@ -14,13 +16,14 @@ from pytest_nnopt.baseline.schema import (
     MemoryRecord,
     ProcessRecord,
     RatioRecord,
+    RecompileRecord,
 )
 from pytest_nnopt.files import short_path
 from pytest_nnopt.model import Variant
-from pytest_nnopt.statistics.estimate import estimate_log_ratio
+from pytest_nnopt.statistics.estimate import drift_of, estimate_log_ratio
 
 if TYPE_CHECKING:
-    from pytest_nnopt.model import CompileFacts, ProcessSample
+    from pytest_nnopt.model import CompileFacts, CompileTime, GraphBreak, ProcessSample
     from pytest_nnopt.numerics import NumericsComparison
     from pytest_nnopt.numerics.summary import LeafSummary
     from pytest_nnopt.torch_backend.kernels import DeviceProfile
@@ -52,18 +55,22 @@ def _kernels(profile: DeviceProfile) -> dict[str, KernelRecord]:
 
 
 def _ratio(sample: ProcessSample, denominator: Variant) -> RatioRecord:
-    estimate = estimate_log_ratio(sample.seconds(Variant.CANDIDATE), sample.seconds(denominator))
-    return RatioRecord(log_ratio=estimate.log_ratio, variance=estimate.variance, blocks=estimate.blocks)
+    times = sample.seconds(Variant.CANDIDATE), sample.seconds(denominator)
+    estimate = estimate_log_ratio(*times)
+    return RatioRecord(
+        log_ratio=estimate.log_ratio, variance=estimate.variance, blocks=estimate.blocks, drift=drift_of(*times)
+    )
 
 
 def record_memory(candidate: MemoryFacts, reference: MemoryFacts) -> MemoryRecord:
-    """Keep both sides' peak bytes per call."""
-    return MemoryRecord(candidate_peak_bytes=candidate.peak_bytes, reference_peak_bytes=reference.peak_bytes)
+    """Keep both sides' bytes per call."""
+    sides = {"candidate": candidate, "reference": reference}
+    kinds = ("peak_bytes", "steady_bytes", "saved_bytes", "gradient_bytes")
+    return MemoryRecord(**{f"{name}_{kind}": getattr(side, kind) for name, side in sides.items() for kind in kinds})
 
 
-def record_compile(facts: CompileFacts, *, cold_seconds: float | None = None) -> CompileRecord:
-    """Keep a compilation's exact figures, how long it took, and where its graph broke."""
-    breaks = facts.graph_breaks or ()
+def record_compile(facts: CompileFacts, time: CompileTime | None = None) -> CompileRecord:
+    """Keep a compilation's exact figures, what it cost, and the places and kernels behind the figures."""
     return CompileRecord(
         status=facts.status.value,
         used=facts.used,
@@ -71,12 +78,26 @@ def record_compile(facts: CompileFacts, *, cold_seconds: float | None = None) ->
         graph_breaks=None if facts.graph_breaks is None else len(facts.graph_breaks),
         recompiles=None if facts.recompiles is None else len(facts.recompiles),
         eager_frames=facts.eager_frames,
-        cold_seconds=cold_seconds,
-        breaks=tuple(
-            GraphBreakRecord(reason=b.reason, file=b.file and short_path(b.file), line=b.line, code=b.code)
-            for b in breaks
+        **(asdict(time) if time is not None else {}),
+        breaks=_places(facts.graph_breaks or ()),
+        recompiled=tuple(
+            RecompileRecord(function=r.function, reason=r.reason, file=r.file and short_path(r.file), line=r.line)
+            for r in facts.recompiles or ()
         ),
+        eager_reasons=_places(facts.eager_reasons),
+        skips=_places(facts.cudagraph_skips),
+        kernels=None if facts.kernels is None else dict(facts.kernels),
+        external_kernels=None if facts.external_kernels is None else dict(facts.external_kernels),
         counters=dict(facts.counters),
+    )
+
+
+def _places(places: Iterable[GraphBreak]) -> tuple[GraphBreakRecord, ...]:
+    return tuple(
+        GraphBreakRecord(
+            reason=place.reason, file=place.file and short_path(place.file), line=place.line, code=place.code
+        )
+        for place in places
     )
 
 

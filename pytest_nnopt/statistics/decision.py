@@ -8,9 +8,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.model import Interval, Outcome
+from pytest_nnopt.model import Certainty, Interval, Outcome
 from pytest_nnopt.statistics.distributions import t_quantile, t_tail
-from pytest_nnopt.statistics.evidence import compare_processes, summarise_processes
+from pytest_nnopt.statistics.evidence import SESSION_SHARE, compare_processes, summarise_processes
 from pytest_nnopt.statistics.power import as_change, check_limit, detectable_log_ratio
 from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.statistics.strays import stray_probability
@@ -55,34 +55,16 @@ class Decision:
         reason: why.
         change: the estimate.
         interval: its bounds at the levels spent on this look: a failure needs the one, a pass the other.
-        minimum_detectable_effect: the smallest change that this evidence would not have let pass as none in 95 % of
-            runs: it fails, or after a first process wants others to confirm it; of ``decide_minimum``, the smallest
-            shortfall below the minimum.
-        processes: how many processes of the candidate were seen.
         next_look: how many processes the next look needs; None when decided, or when the plan is spent.
-        p_value: probability of evidence as strong as this without a slowdown, corrected for the number of looks.
-        alarm_level: one-sided level of the bound that a failure needs at this look.
-        pass_level: one-sided level of the bound that a pass needs at this look.
-        process_sd: standard deviation of one process's log-ratio as used: measured, moderated by the prior.
-        between_sd: the part of ``process_sd`` that measuring longer in one process does not remove.
-        within_sd: standard error of one candidate process's figure from its own blocks.
-        baseline_sd: standard deviation between baseline processes as measured, None below two processes.
+        certainty: what it rests on.
     """
 
     outcome: Outcome
     reason: Reason
     change: float
     interval: Interval
-    minimum_detectable_effect: float
-    processes: int
     next_look: int | None
-    p_value: float
-    alarm_level: float
-    pass_level: float
-    process_sd: float
-    between_sd: float
-    within_sd: float
-    baseline_sd: float | None
+    certainty: Certainty
 
     @property
     def needs_more(self) -> bool:
@@ -97,6 +79,7 @@ def decide_regression(
     limit: float,
     prior: VariancePrior,
     plan: SequentialPlan = DEFAULT_PLAN,
+    session_share: float = SESSION_SHARE,
 ) -> Decision:
     """Decide whether a candidate became slower than its baseline by more than ``limit``.
 
@@ -111,11 +94,46 @@ def decide_regression(
         limit: the tolerated relative slowdown, 0.05 for 5 %.
         prior: what other cases teach about the variance of one process.
         plan: when evidence is looked at, and what errors may cost.
+        session_share: the part of one process's variance that all processes of a run share.
 
     Raises:
         MeasurementError: a side is empty, a figure is not finite, a variance or the limit is negative.
     """
-    evidence = compare_processes(candidate, baseline, prior)
+    evidence = compare_processes(candidate, baseline, prior, session_share=session_share)
+    finding = _Finding(evidence, check_limit(limit), plan.look_at(evidence.processes))
+    outcome, reason = finding.answer
+    return _as_decision(
+        finding,
+        outcome=outcome,
+        reason=reason,
+        change=as_change(evidence.log_ratio),
+        bounds=(as_change(finding.low), as_change(finding.high)),
+        minimum_detectable_effect=as_change(finding.detectable_log_ratio),
+        plan=plan,
+    )
+
+
+def decide_change(
+    samples: Sequence[ProcessEstimate],
+    *,
+    limit: float,
+    prior: VariancePrior,
+    plan: SequentialPlan = DEFAULT_PLAN,
+) -> Decision:
+    """Decide whether a ratio of two times measured side by side in each process is above one by more than ``limit``.
+
+    Outcomes are those of ``decide_regression``, of a candidate and a baseline that every process has measured both.
+
+    Args:
+        samples: log-ratios of candidate to baseline in the order measured, negative is faster.
+        limit: the tolerated relative slowdown, 0.05 for 5 %.
+        prior: what is believed about the variance of one process's ratio.
+        plan: when evidence is looked at, and what errors may cost.
+
+    Raises:
+        MeasurementError: there is no sample, a figure is not finite, a variance or the limit is negative.
+    """
+    evidence = summarise_processes(samples, prior)
     finding = _Finding(evidence, check_limit(limit), plan.look_at(evidence.processes))
     outcome, reason = finding.answer
     return _as_decision(
@@ -251,14 +269,17 @@ def _as_decision(
         reason=reason,
         change=change,
         interval=Interval(*bounds, confidence=1 - look.alarm_level - look.pass_level),
-        minimum_detectable_effect=minimum_detectable_effect,
-        processes=evidence.processes,
         next_look=plan.next_look(evidence.processes) if undecided else None,
-        p_value=min(1.0, finding.tail / look.alarm_share),
-        alarm_level=look.alarm_level,
-        pass_level=look.pass_level,
-        process_sd=evidence.noise.standard_deviation,
-        between_sd=math.sqrt(evidence.between_variance),
-        within_sd=math.sqrt(evidence.within_variance),
-        baseline_sd=evidence.baseline_sd,
+        certainty=Certainty(
+            processes=evidence.processes,
+            baseline_processes=evidence.baseline_processes,
+            process_sd=evidence.noise.standard_deviation,
+            between_sd=math.sqrt(evidence.between_variance),
+            within_sd=math.sqrt(evidence.within_variance),
+            baseline_sd=evidence.baseline_sd,
+            minimum_detectable_effect=minimum_detectable_effect,
+            p_value=min(1.0, finding.tail / look.alarm_share),
+            alarm_level=look.alarm_level,
+            pass_level=look.pass_level,
+        ),
     )

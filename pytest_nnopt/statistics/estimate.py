@@ -59,6 +59,17 @@ def estimate_log_ratio(numerator: Sequence[float], denominator: Sequence[float])
     return ProcessEstimate(_combined_log_ratio(times), _jackknife_variance(times), times.shape[1])
 
 
+def drift_of(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """Return by how much the mean block log-ratio of the later half of the blocks lies above the earlier half's.
+
+    Arguments and errors as of ``estimate_log_ratio``; 0 for a single block.
+    """
+    times = _as_log_times(numerator, denominator)
+    ratios = times[0] - times[1]
+    middle = len(ratios) // 2
+    return float(np.mean(ratios[-middle:]) - np.mean(ratios[:middle])) if middle else 0.0
+
+
 def estimate_log_value(values: Sequence[float]) -> ProcessEstimate:
     """Estimate the logarithm of one series, for quantities that need no reference, such as kernel time.
 

@@ -76,13 +76,23 @@ class Evidence:
 
 
 def compare_processes(
-    candidate: Sequence[ProcessEstimate], baseline: Sequence[ProcessEstimate], prior: VariancePrior
+    candidate: Sequence[ProcessEstimate],
+    baseline: Sequence[ProcessEstimate],
+    prior: VariancePrior,
+    *,
+    session_share: float = SESSION_SHARE,
 ) -> Evidence:
     """Weigh a candidate's processes against a baseline's.
 
     The variance of one process is moderated (Smyth 2004): squared deviations of both groups from their means are
     added to the prior's. Noise inside the candidate's processes beyond the baseline's comes on top, because a
     single process cannot show it as a deviation.
+
+    Args:
+        candidate: what each of its processes found.
+        baseline: the same of the baseline's processes.
+        prior: what is believed about the variance of one process.
+        session_share: the part of that variance that all processes of a run share.
 
     Raises:
         MeasurementError: either side is empty or holds a figure that is not finite or a negative variance.
@@ -99,7 +109,9 @@ def compare_processes(
     return Evidence(
         log_ratios=tuple(sorted(figure - centre for figure in figures)),
         standard_error=math.hypot(
-            standard_error(noise, processes=len(figures), baseline_processes=len(recorded)),
+            standard_error(
+                noise, processes=len(figures), baseline_processes=len(recorded), session_share=session_share
+            ),
             math.sqrt(excess / len(figures)),
         ),
         noise=noise,
@@ -137,12 +149,18 @@ def recorded_noise(baseline: Sequence[ProcessEstimate], prior: VariancePrior) ->
     return prior.updated(_sum_of_squares(clipped), len(clipped) - 1)
 
 
-def standard_error(noise: VariancePrior, *, processes: int, baseline_processes: int | None = None) -> float:
+def standard_error(
+    noise: VariancePrior,
+    *,
+    processes: int,
+    baseline_processes: int | None = None,
+    session_share: float = SESSION_SHARE,
+) -> float:
     """Return the standard error of a mean over processes, or of its difference from a baseline's mean.
 
-    What all processes of a run share does not average out: ``SESSION_SHARE`` of the variance stays.
+    What all processes of a run share does not average out: ``session_share`` of the variance stays.
     """
-    parts = 1 / processes + SESSION_SHARE + (1 / baseline_processes if baseline_processes else 0.0)
+    parts = 1 / processes + session_share + (1 / baseline_processes if baseline_processes else 0.0)
     return math.sqrt(noise.variance * parts)
 
 

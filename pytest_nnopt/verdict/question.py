@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_nnopt.model import Check, CheckName, CompileFacts, Outcome
+from pytest_nnopt.baseline.compilation import CompileLevel
+from pytest_nnopt.model import Check, CheckName, CompileFacts, CompileTime, Outcome
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, ProcessRecord
@@ -26,8 +27,8 @@ class Observed:
         numerics: how far its numbers are from the reference's.
         timing: what each process measured.
         timing_problem: why timing ended early: a process that died, hung or refused. It fails the checks of times.
-        memory: peak bytes per call of both sides.
-        cold_seconds: wall time of the candidate's first call, when it was compiled from nothing.
+        memory: bytes per call of both sides.
+        compile_time: what compiling the candidate costs.
     """
 
     compile: CompileFacts
@@ -35,7 +36,7 @@ class Observed:
     timing: tuple[ProcessRecord, ...] = ()
     timing_problem: str | None = None
     memory: MemoryRecord | None = None
-    cold_seconds: float | None = None
+    compile_time: CompileTime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,18 @@ class Question:
         config: the case's limits and tolerances.
         device: type of the device as torch names it, such as ``cpu`` or ``cuda``.
         asked: the checks to answer.
-        prior: what is believed about the variance between processes.
+        prior: what is believed about the variance between processes, of times relative to eager's.
+        absolute_prior: the same of times relative to the fixed workload's.
         plan: when the timing decisions look at the evidence, and how rarely they may err.
         recorded_processes: how many processes a recording is to hold; 0 where nothing is recorded.
         is_comparing: whether a baseline is to be compared with.
         is_updating: whether the evidence is to become part of the baseline.
         baseline: the level to compare with; None where there is none.
         missing_reason: why there is no baseline, with the remedy.
+        foreign_compilation: where the baseline holds no compilation, one recorded elsewhere whose counters may be
+            compared with.
         is_recording_missing: whether a missing baseline is recorded now instead of failing the case.
+        base: the revision that is compared with, in words; None where the baseline is a stored one.
     """
 
     case_id: str
@@ -62,6 +67,7 @@ class Question:
     device: str
     asked: frozenset[CheckName]
     prior: VariancePrior
+    absolute_prior: VariancePrior
     plan: SequentialPlan
     recorded_processes: int = 0
     is_comparing: bool = False
@@ -69,6 +75,17 @@ class Question:
     baseline: Evidence | None = None
     missing_reason: str = ""
     is_recording_missing: bool = False
+    base: str | None = None
+    foreign_compilation: CompileLevel | None = None
+
+    @property
+    def compilation(self) -> CompileLevel | None:
+        """The recorded compilation to compare counters with; None where there is none or none is to be compared."""
+        if not self.is_comparing:
+            return None
+        if self.baseline is not None and self.baseline.compile is not None:
+            return CompileLevel(self.baseline.compile)
+        return self.foreign_compilation
 
     @property
     def latency_limit(self) -> float:
@@ -88,6 +105,11 @@ class Question:
     def wants_memory(self) -> bool:
         """Whether memory is to be measured: for a comparison or a recording."""
         return CheckName.MEMORY in self.asked and (self.is_comparing or self.is_updating)
+
+    @property
+    def wants_compile_time(self) -> bool:
+        """Whether compiling is to be timed warm and its work counted: for a comparison or a recording."""
+        return CheckName.COMPILE_TIME in self.asked and (self.is_comparing or self.is_updating)
 
     @property
     def _is_comparing_times(self) -> bool:

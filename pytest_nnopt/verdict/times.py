@@ -9,8 +9,15 @@ from pytest_nnopt.model import Check, CheckName, Interval, Outcome
 from pytest_nnopt.statistics.decision import decide_minimum, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.units import format_percent
+from pytest_nnopt.verdict.absolute import (
+    confirming_look,
+    decide_absolute,
+    describe_absolute,
+    describe_shared_slowdown,
+)
 from pytest_nnopt.verdict.device_time import decide_device_time
 from pytest_nnopt.verdict.question import without_baseline
+from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, how_sure, is_beside_base
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
@@ -29,7 +36,8 @@ def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int
         _decide_device_time(question, timing),
     )
     looks = [decision.next_look or 0 for decision in decisions if decision is not None]
-    return max(1, question.recorded_processes, len(timing), *looks)
+    confirming = confirming_look(decide_absolute(question, timing))
+    return max(1, question.recorded_processes, len(timing), confirming, *looks)
 
 
 def check_speedup(question: Question, timing: Sequence[ProcessRecord]) -> Check:
@@ -54,13 +62,16 @@ def check_speedup(question: Question, timing: Sequence[ProcessRecord]) -> Check:
         value=speedup,
         limit=minimum,
         interval=interval,
-        details=_how_sure(decision),
+        details=how_sure(decision),
+        certainty=decision.certainty,
     )
 
 
 def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
-    """Hold the candidate's time, relative to eager's in the same process, against the baseline's."""
+    """Hold the candidate's time against the baseline's, relative to eager's and to a fixed workload's beside it."""
     limit = question.latency_limit
+    if is_beside_base(timing):
+        return check_revisions(question, timing)
     if question.baseline is None:
         return without_baseline(question, CheckName.LATENCY, limit)
     if not question.baseline.timing:
@@ -69,16 +80,16 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
     decision = _decide_latency(question, timing)
     if decision is None:
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, "latency was not measured", limit=limit)
-    interval = decision.interval
-    relation = {
-        Outcome.FAILED: "beyond",
-        Outcome.INCONCLUSIVE: "not clearly on either side of",
-    }.get(decision.outcome, "within")
-    reason = (
-        f"latency {format_percent(decision.change, signed=True)} against the baseline "
-        f"[{format_percent(interval.low, signed=True)}, {format_percent(interval.high, signed=True)}] "
-        f"is {relation} the limit of {format_percent(limit)}"
-    )
+    absolute = decide_absolute(question, timing)
+    if absolute is not None and absolute.outcome is Outcome.FAILED and decision.outcome is not Outcome.FAILED:
+        return _latency(
+            absolute, describe_shared_slowdown(absolute, limit), limit, (_describe_latency(decision, limit),)
+        )
+    details = () if absolute is None else (describe_absolute(absolute),)
+    return _latency(decision, _describe_latency(decision, limit), limit, details)
+
+
+def _latency(decision: Decision, reason: str, limit: float, details: tuple[str, ...]) -> Check:
     return Check(
         CheckName.LATENCY,
         decision.outcome,
@@ -86,8 +97,22 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
         value=decision.change,
         baseline=0.0,
         limit=limit,
-        interval=interval,
-        details=_how_sure(decision),
+        interval=decision.interval,
+        details=(*how_sure(decision), *details),
+        certainty=decision.certainty,
+    )
+
+
+def _describe_latency(decision: Decision, limit: float) -> str:
+    interval = decision.interval
+    relation = {
+        Outcome.FAILED: "beyond",
+        Outcome.INCONCLUSIVE: "not clearly on either side of",
+    }.get(decision.outcome, "within")
+    return (
+        f"latency {format_percent(decision.change, signed=True)} against the baseline "
+        f"[{format_percent(interval.low, signed=True)}, {format_percent(interval.high, signed=True)}] "
+        f"is {relation} the limit of {format_percent(limit)}"
     )
 
 
@@ -107,6 +132,8 @@ def _decide_speedup(question: Question, timing: Sequence[ProcessRecord]) -> Deci
 
 def _decide_latency(question: Question, timing: Sequence[ProcessRecord]) -> Decision | None:
     baseline = question.baseline
+    if CheckName.LATENCY in question.asked and is_beside_base(timing):
+        return decide_revisions(question, timing)
     if baseline is None or not baseline.timing or not timing or CheckName.LATENCY not in question.asked:
         return None
     return decide_regression(
@@ -125,15 +152,6 @@ def _decide_device_time(question: Question, timing: Sequence[ProcessRecord]) -> 
     if not kernels or not before or not question.is_comparing or CheckName.DEVICE_TIME not in question.asked:
         return None
     return decide_device_time(kernels, before, question.config.limits.device_time)
-
-
-def _how_sure(decision: Decision) -> tuple[str, ...]:
-    line = (
-        f"{decision.processes} process{'es' if decision.processes > 1 else ''}, one process varies by "
-        f"{format_percent(decision.process_sd)}; the smallest change this evidence would find in 95 % of runs is "
-        f"{format_percent(decision.minimum_detectable_effect)}"
-    )
-    return (line,)
 
 
 def _shifted(interval: Interval) -> Interval:

@@ -70,7 +70,7 @@ def test_one_process_each_side_rests_on_the_prior_and_not_on_its_blocks() -> Non
     decision = decide_regression([certain], sure_baseline, limit=0.05, prior=DEFAULT_CPU_PRIOR)
     assert decision.outcome is Outcome.INCONCLUSIVE
     assert decision.interval.low < 0 < decision.interval.high
-    assert decision.baseline_sd is None
+    assert decision.certainty.baseline_sd is None
 
 
 def test_two_strays_of_eight_fail_nothing() -> None:
@@ -89,14 +89,18 @@ def test_a_strict_plan_does_not_fail_on_two_processes_what_four_must_show() -> N
 def test_figures_of_a_decision() -> None:
     decision = decide(4, 0.2)
     assert decision.change == pytest.approx(0.2, abs=0.02)
-    assert decision.processes == 4
-    assert decision.alarm_level == pytest.approx(0.01 * 0.95 / 3)
-    assert decision.pass_level == pytest.approx(0.05 / 4)
-    assert decision.interval.confidence == pytest.approx(1 - decision.alarm_level - decision.pass_level)
-    assert decision.within_sd == pytest.approx(0.01)
-    assert decision.between_sd**2 + decision.within_sd**2 == pytest.approx(decision.process_sd**2)
-    assert 0 < decision.p_value < 0.01
-    assert 0.05 < decision.minimum_detectable_effect < 0.2
+    assert decision.certainty.processes == 4
+    assert decision.certainty.alarm_level == pytest.approx(0.01 * 0.95 / 3)
+    assert decision.certainty.pass_level == pytest.approx(0.05 / 4)
+    assert decision.interval.confidence == pytest.approx(
+        1 - decision.certainty.alarm_level - decision.certainty.pass_level
+    )
+    assert decision.certainty.within_sd == pytest.approx(0.01)
+    assert decision.certainty.between_sd**2 + decision.certainty.within_sd**2 == pytest.approx(
+        decision.certainty.process_sd**2
+    )
+    assert 0 < decision.certainty.p_value < 0.01
+    assert 0.05 < decision.certainty.minimum_detectable_effect < 0.2
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,7 @@ def test_a_declared_minimum(speedup: float, count: int, outcome: Outcome, reason
     assert (decision.outcome, decision.reason) == (outcome, reason)
     assert decision.interval.low <= decision.change <= decision.interval.high
     assert decision.change == pytest.approx(speedup - 1, abs=0.02)
-    assert 0 < decision.minimum_detectable_effect < 1
+    assert 0 < decision.certainty.minimum_detectable_effect < 1
 
 
 @given(groups, groups, limits)
@@ -126,8 +130,8 @@ def test_the_interval_holds_the_estimate_and_every_figure_is_finite(
     decision = decide_regression(candidate, baseline, limit=limit, prior=DEFAULT_CPU_PRIOR)
     assert decision.interval.low <= decision.change <= decision.interval.high
     assert math.isfinite(decision.interval.high)
-    assert math.isfinite(decision.minimum_detectable_effect)
-    assert 0 <= decision.p_value <= 1
+    assert math.isfinite(decision.certainty.minimum_detectable_effect)
+    assert 0 <= decision.certainty.p_value <= 1
 
 
 @given(groups, groups, limits, st.lists(st.floats(0, 2), min_size=12, max_size=12))

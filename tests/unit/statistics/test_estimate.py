@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.statistics.estimate import ProcessEstimate, estimate_log_ratio, estimate_log_value
+from pytest_nnopt.statistics.estimate import ProcessEstimate, drift_of, estimate_log_ratio, estimate_log_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,3 +106,9 @@ def test_no_blocks_and_unequal_blocks_are_refused() -> None:
         estimate_log_ratio([], [])
     with pytest.raises(MeasurementError, match="1 blocks with 2"):
         estimate_log_ratio([1.0], [1.0, 2.0])
+
+
+def test_drift_is_how_far_the_later_half_lies_above_the_earlier() -> None:
+    assert drift_of([1.0, 1.0, 1.0, math.e, math.e], [1.0] * 5) == pytest.approx(1.0)
+    assert drift_of([2.0, 1.0], [2.0, 2.0]) == pytest.approx(-math.log(2))
+    assert drift_of([3.0], [1.0]) == 0.0

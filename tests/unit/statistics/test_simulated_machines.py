@@ -94,13 +94,13 @@ def test_ten_percent_is_found_within_eight_processes(draw: Machine) -> None:
 @every_machine
 def test_twenty_percent_is_found_within_two_processes(draw: Machine) -> None:
     found = [decision for decision in simulate(draw, change=0.20) if decision.outcome is Outcome.FAILED]
-    assert sum(decision.processes <= 2 for decision in found) / CASES >= 0.97
+    assert sum(decision.certainty.processes <= 2 for decision in found) / CASES >= 0.97
 
 
 @every_machine
 def test_unchanged_code_passes_soon_under_a_wide_limit(draw: Machine) -> None:
     decisions = simulate(draw, limit=0.10)
-    assert median(decision.processes for decision in decisions) <= 2
+    assert median(decision.certainty.processes for decision in decisions) <= 2
     assert share(decisions, Outcome.PASSED, Outcome.IMPROVED) >= 0.98
 
 

@@ -58,12 +58,16 @@ class TestSpeedup:
         assert check.interval is not None
         assert check.value is not None
         assert check.interval.low < check.value < check.interval.high
-        assert len(check.details) == 1
-        assert check.details[0].startswith("8 processes, one process varies by 0.4")
+        assert check.certainty is not None
+        assert check.certainty.processes == 8
+        assert check.details == (
+            "8 processes; one process varies by 0.46 % (0.10 % from its own blocks)",
+            "the smallest change this evidence would find in 95 % of runs is 0.88 %",
+        )
 
     def test_one_process_is_called_one(self) -> None:
         check = check_speedup(make_question(make_config(min_speedup=1.15)), make_timing(0.5, count=1))
-        assert check.details[0].startswith("1 process, ")
+        assert check.details[0].startswith("1 process; ")
 
     def test_unmeasured_is_inconclusive(self) -> None:
         check = check_speedup(make_question(make_config(min_speedup=1.15)), ())

@@ -1,0 +1,81 @@
+"""Whether both sides of a pair became slower alike, seen against a fixed workload measured beside them.
+
+The ratio to eager is the precise figure, and blind to whatever slows both sides. The ratio to the fixed workload sees
+that, with several times the noise. It also moves with what the machine shares between its guests, which stays as it is
+for a whole run. So it only ever fails a case, and only for a slowdown well beyond the limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.model import CheckName, Outcome
+from pytest_nnopt.statistics.decision import Reason, decide_regression
+from pytest_nnopt.statistics.estimate import ProcessEstimate
+from pytest_nnopt.units import format_percent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_nnopt.baseline.schema import ProcessRecord
+    from pytest_nnopt.statistics.decision import Decision
+    from pytest_nnopt.verdict.question import Question
+
+ALARM_SHARE = 0.2
+"""The part of a case's false alarms that is spent here."""
+
+LIMIT_FACTOR = 3.0
+"""A slowdown of both sides fails beyond the limit for the candidate's latency times this."""
+
+SESSION_SHARE = 0.5
+"""The part of one process's variance taken to be shared by all processes of a run: the machine's state that day."""
+
+
+def decide_absolute(question: Question, timing: Sequence[ProcessRecord]) -> Decision | None:
+    """Compare the candidate's time over the fixed workload's with the baseline's; None where that was not recorded."""
+    baseline = question.baseline
+    if baseline is None or CheckName.LATENCY not in question.asked:
+        return None
+    now, before = absolute_estimates(timing), absolute_estimates(baseline.timing)
+    if not now or not before:
+        return None
+    return decide_regression(
+        now,
+        before,
+        limit=LIMIT_FACTOR * question.latency_limit,
+        prior=question.absolute_prior,
+        plan=replace(question.plan, false_alarms=ALARM_SHARE * question.plan.false_alarms),
+        session_share=SESSION_SHARE,
+    )
+
+
+def confirming_look(decision: Decision | None) -> int:
+    """Return how many processes would confirm a slowdown that was seen; 0 where none was, or no look is left."""
+    if decision is None or decision.reason is not Reason.UNCONFIRMED:
+        return 0
+    return decision.next_look or 0
+
+
+def absolute_estimates(timing: Sequence[ProcessRecord]) -> list[ProcessEstimate]:
+    """Return what each process knows about the candidate's time over the fixed workload's, where it was measured."""
+    ratios = [process.candidate_to_yardstick for process in timing]
+    return [ProcessEstimate(ratio.log_ratio, ratio.variance, ratio.blocks) for ratio in ratios if ratio is not None]
+
+
+def describe_absolute(decision: Decision) -> str:
+    """Say what the fixed workload shows."""
+    low, high = decision.interval.low, decision.interval.high
+    return (
+        f"against a fixed workload it is {format_percent(decision.change, signed=True)} "
+        f"[{format_percent(low, signed=True)}, {format_percent(high, signed=True)}]"
+    )
+
+
+def describe_shared_slowdown(decision: Decision, limit: float) -> str:
+    """Say that both sides slowed alike: the reason of a failure that the ratio to eager cannot see."""
+    assert decision.outcome is Outcome.FAILED
+    return (
+        f"eager and the candidate are slower alike: {describe_absolute(decision)}, beyond {LIMIT_FACTOR:g} times the "
+        f"limit of {format_percent(limit)}, while their ratio is as before"
+    )

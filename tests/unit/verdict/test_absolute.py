@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from pytest_nnopt.baseline.schema import Evidence, ProcessRecord, RatioRecord
+from pytest_nnopt.model import CheckName, Outcome
+from pytest_nnopt.statistics.prior import DEFAULT_YARDSTICK_PRIOR
+from pytest_nnopt.verdict import Question, wanted_processes
+from pytest_nnopt.verdict.absolute import decide_absolute
+from pytest_nnopt.verdict.times import check_latency
+from tests.builders import make_process, make_question, make_timing
+
+
+def slower_alike(factor: float, count: int) -> tuple[ProcessRecord, ...]:
+    """Processes whose both sides took ``factor`` times as long as usual, against the fixed workload."""
+    absolute = RatioRecord(log_ratio=math.log(2 * factor), variance=1e-6, blocks=40)
+    return tuple(
+        process.model_copy(update={"candidate_to_yardstick": absolute}) for process in make_timing(1.0, count=count)
+    )
+
+
+def without_yardstick(count: int) -> tuple[ProcessRecord, ...]:
+    return tuple(make_process().model_copy(update={"candidate_to_yardstick": None}) for _ in range(count))
+
+
+def compare(**fields: object) -> Question:
+    usual: dict[str, object] = {"is_comparing": True, "baseline": Evidence(timing=make_timing())}
+    return make_question(**{**usual, **fields})
+
+
+def test_what_slows_both_sides_alike_fails_though_their_ratio_is_as_before() -> None:
+    check = check_latency(compare(), slower_alike(1.5, 4))
+    assert check.outcome is Outcome.FAILED
+    assert check.value == pytest.approx(0.5, rel=1e-3)
+    assert check.reason.startswith("eager and the candidate are slower alike: against a fixed workload it is +50.0 % [")
+    assert check.reason.endswith("], beyond 3 times the limit of 10.0 %, while their ratio is as before")
+    assert any(
+        line.startswith("latency +") and line.endswith("is within the limit of 10.0 %") for line in check.details
+    )
+
+
+def test_a_shared_slowdown_below_its_limit_passes_and_is_said() -> None:
+    check = check_latency(compare(), slower_alike(1.15, 4))
+    assert check.outcome is Outcome.PASSED
+    assert check.details[-1].startswith("against a fixed workload it is +15.0 % [")
+
+
+def test_the_usual_noise_of_a_shared_machine_never_fails_alone() -> None:
+    check = check_latency(compare(absolute_prior=DEFAULT_YARDSTICK_PRIOR), slower_alike(1.25, 4))
+    assert check.outcome is Outcome.PASSED
+
+
+def test_one_process_that_saw_both_slow_asks_for_another() -> None:
+    question = compare()
+    assert wanted_processes(question, slower_alike(1.5, 1)) == 2
+    assert wanted_processes(question, slower_alike(1.0, 1)) == 1
+
+
+def test_the_ratio_to_eager_speaks_first() -> None:
+    slow = tuple(make_process(math.log(1.5)) for _ in range(4))
+    check = check_latency(compare(), slow)
+    assert check.outcome is Outcome.FAILED
+    assert check.reason.startswith("latency +50.0 % against the baseline")
+    assert check.details[-1].startswith("against a fixed workload it is +50.0 % [")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        compare(baseline=None),
+        compare(baseline=Evidence(timing=without_yardstick(3))),
+        compare(asked=frozenset({CheckName.SPEEDUP})),
+    ],
+    ids=["no baseline", "no fixed workload recorded", "latency not asked"],
+)
+def test_without_a_comparison_there_is_no_answer(question: Question) -> None:
+    assert decide_absolute(question, make_timing()) is None
+
+
+def test_processes_without_the_fixed_workload_are_left_out() -> None:
+    question = compare()
+    assert decide_absolute(question, without_yardstick(2)) is None
+    mixed = decide_absolute(question, (*without_yardstick(2), *make_timing(count=3)))
+    assert mixed is not None
+    assert mixed.certainty.processes == 3
+
+
+def test_few_of_a_cases_false_alarms_are_spent_here() -> None:
+    question = compare()
+    decision = decide_absolute(replace(question), make_timing(count=2))
+    assert decision is not None
+    assert decision.certainty.alarm_level == pytest.approx(0.2 * question.plan.look_at(2).alarm_level)
