@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -33,6 +33,12 @@ DECISIVE_FIELDS = (
     "compiler_settings",
 )
 """Fields that must agree before times or counters are compared; of versions, major and minor part."""
+
+GRAPH_FIELDS = ("device", "torch", "matmul_precision", "deterministic", "compiler_settings")
+"""Fields that must agree before the counters of captured graphs are compared; no machine's speed is among them."""
+
+_CODE_FIELDS = {"cpu": ("isa", "threads"), "cuda": ("gpu", "capability", "cuda", "triton")}
+"""By device, the fields that generated code depends on as well: its kernels are compared where these agree, too."""
 
 _VERSION_FIELDS = ("torch", "cuda", "triton")
 
@@ -61,10 +67,15 @@ class Environment:
         text = json.dumps(self._decisive(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
-    def differences(self, recorded: Environment) -> list[str]:
-        """Name each decisive field that differs from a recorded environment, with both values."""
+    def differences(self, recorded: Environment, fields: Sequence[str] = DECISIVE_FIELDS) -> list[str]:
+        """Name each of some decisive fields that differs from a recorded environment, with both values."""
         here, there = self._decisive(), recorded._decisive()
-        return [f"{name}: {there[name]} → {here[name]}" for name in DECISIVE_FIELDS if here[name] != there[name]]
+        return [f"{name}: {there[name]} → {here[name]}" for name in fields if here[name] != there[name]]
+
+    @property
+    def code_fields(self) -> tuple[str, ...]:
+        """The fields that generated code depends on besides ``GRAPH_FIELDS``; all of them on an unknown device."""
+        return _CODE_FIELDS.get(str(self.fields.get("device")), DECISIVE_FIELDS)
 
     def _decisive(self) -> dict[str, FieldValue]:
         values = {name: self.fields.get(name) for name in DECISIVE_FIELDS}

@@ -90,9 +90,17 @@ def _times_alone(recording: Recording) -> Recording:
 
 
 def _explain_missing(store: BaselineStore, case_id: str, environment: Environment) -> str:
-    elsewhere = store.environments_with(case_id)
-    known = f" (there are baselines for {', '.join(map(repr, elsewhere))})" if elsewhere else ""
+    elsewhere = [_name_differences(store, name, case_id, environment) for name in store.environments_with(case_id)]
+    known = f" (there are baselines for {', '.join(elsewhere)})" if elsewhere else ""
     return f"no baseline for {case_id!r} on {environment.name!r}{known}; record one with pytest --nnopt-update"
+
+
+def _name_differences(store: BaselineStore, name: str, case_id: str, environment: Environment) -> str:
+    """Name an environment in which a case has a baseline, with what its newest recording depends on that differs."""
+    baseline = store.read(name, case_id)
+    recorded = None if baseline is None else store.fingerprint(name, baseline.recordings[-1].environment)
+    differences = [] if recorded is None else environment.differences(recorded)
+    return f"{name!r} ({'; '.join(differences)})" if differences else repr(name)
 
 
 def _explain_foreign(store: BaselineStore, baseline: CaseBaseline, environment: Environment) -> str:

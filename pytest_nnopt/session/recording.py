@@ -11,11 +11,12 @@ from pytest_nnopt.model import Outcome
 from pytest_nnopt.statistics.decision import decide_regression
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
+from pytest_nnopt.verdict.counters import CODE_COUNTERS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_nnopt.baseline.schema import Evidence
+    from pytest_nnopt.baseline.schema import CompileRecord, Evidence
     from pytest_nnopt.baseline.store import BaselineStore
     from pytest_nnopt.results import CaseMessage, CaseResult
     from pytest_nnopt.verdict import Question
@@ -62,13 +63,20 @@ def commit(store: BaselineStore, message: CaseMessage, *, revision: str | None =
     return store.write(environment, CaseBaseline(case=message.result.id, recordings=recordings))
 
 
+def _compile_changes(before: CompileRecord, now: CompileRecord) -> list[str]:
+    """Name the judged figures of a compilation that differ, those of generated code where both know them."""
+    names = ("graphs", "graph_breaks", "recompiles", "eager_frames")
+    pairs = {name: (getattr(before, name), getattr(now, name)) for name in names}
+    for name in ("cudagraph_skips", *CODE_COUNTERS):
+        if name in before.counters and name in now.counters:
+            pairs[name] = (before.counters[name], now.counters[name])
+    return [f"{name.replace('_', ' ')} {old} → {new}" for name, (old, new) in pairs.items() if old != new]
+
+
 def _changes(question: Question, before: Evidence, now: CaseResult) -> tuple[str, ...]:
     changes = []
     if before.compile is not None and now.compile is not None:
-        for field in ("graphs", "graph_breaks", "recompiles", "eager_frames"):
-            old, new = getattr(before.compile, field), getattr(now.compile, field)
-            if old != new:
-                changes.append(f"{field.replace('_', ' ')} {old} → {new}")
+        changes += _compile_changes(before.compile, now.compile)
     if before.timing and now.timing:
         decision = decide_regression(
             [estimate_of(process) for process in now.timing],

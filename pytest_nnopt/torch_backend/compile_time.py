@@ -1,18 +1,22 @@
-"""How long compiling takes, cold and warm, and how much work it is: three compilations of a case of their own."""
+"""What compiling costs: wall time from an empty cache and from a full one, and the compiler's work, which repeats."""
 
 from __future__ import annotations
 
+import contextlib
 import cProfile
+import importlib.metadata
 import pstats
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.torch_backend.compiling import CompiledSide, CompileStep, compile_side, copy_side
+from pytest_nnopt.model import CompileTime
+from pytest_nnopt.torch_backend.compiling import CompiledSide, CompileStep, Inputs, compile_side
 from pytest_nnopt.torch_backend.isolation import isolated_compilation
 
 if TYPE_CHECKING:
@@ -36,69 +40,69 @@ class CacheState(str, Enum):
     def of(cls, facts: CompileFacts) -> CacheState:
         """Read the state from the facts of a compilation; a backend without a cache leaves it unused."""
         is_hit = any(facts.counters.get(name) for name in ("fx_cache_hits", "autograd_cache_hits"))
-        is_missed = bool(facts.counters.get("fx_cache_misses"))
+        missing = ("fx_cache_misses", "fx_cache_bypasses")
+        is_missed = any(facts.counters.get(name) for name in missing)
         if is_hit:
             return cls.MIXED if is_missed else cls.WARM
         return cls.COLD if is_missed else cls.UNUSED
 
 
-@dataclass(frozen=True, slots=True)
-class CompileTime:
-    """What compiling one side costs.
-
-    Attributes:
-        cold_seconds: wall time of the first call with an empty cache.
-        warm_seconds: the same in the state the first one left, as the next process would find it; None where the
-            backend keeps no cache, or where it did not serve every graph.
-        work_calls: function calls the compiler makes when cold, as the profiler counts them without recursion. It
-            repeats to a few parts in ten thousand where the seconds vary; None unless asked for.
-    """
-
-    cold_seconds: float
-    warm_seconds: float | None
-    work_calls: int | None = None
-
-
-def measure_compile_time(
-    eager: Side,
-    step: CompileStep,
-    *,
-    make_side: Callable[[], Side] | None = None,
-    counts_work: bool = True,
+def complete_compile_time(
+    eager: Side, step: CompileStep, cold: CompiledSide, cache_dir: Path, *, samples: Sequence[Inputs] = ()
 ) -> CompileTime:
-    """Compile a copy of ``eager`` cold, again warm, and once more cold to count the work.
+    """Add to a compilation from an empty cache what compiling again costs: once warm, and once to count the work.
 
-    Each compilation has an isolated compiler; code that the caller compiled before is forgotten. To be called after the
-    process has compiled something, as otherwise the compiler's imports are counted too.
+    Each compilation is that of a copy, with an isolated compiler; code compiled before is forgotten, so this comes
+    last. The work is counted where nothing is served from the cache but machine code, which other programs make from
+    what the compiler wrote. Counting repeats to a few calls in a hundred thousand, because the cold compilation has
+    imported and cached in memory whatever this model needs.
+
+    Args:
+        eager: the side that was compiled.
+        step: how it was compiled.
+        cold: the compilation from an empty cache.
+        cache_dir: the cache as that compilation left it.
+        samples: the further inputs it was called with.
 
     Raises:
-        MeasurementError: the step does not compile, or the cache was not in the state that the figure needs.
+        MeasurementError: the step no longer compiles, or an empty cache served all of the cold compilation.
     """
-    make = make_side or (lambda: copy_side(eager))
-    with tempfile.TemporaryDirectory(prefix="nnopt-compile-time-") as directory:
-        cold_seconds, cold_state = _compile(make, step, Path(directory))
-        warm_seconds, warm_state = _compile(make, step, Path(directory))
-    if cold_state is CacheState.WARM:
+    if CacheState.of(cold.facts) is CacheState.WARM:
         raise MeasurementError(f"an empty cache served the whole compile of {step.description}")
+    with isolated_compilation(cache_dir=cache_dir):
+        warm = compile_side(eager, [step], samples=samples)
+    warm_seconds = _seconds(warm)
     return CompileTime(
-        cold_seconds=cold_seconds,
-        warm_seconds=warm_seconds if warm_state is CacheState.WARM else None,
-        work_calls=_count_work(make, step) if counts_work else None,
+        cold_seconds=_seconds(cold),
+        warm_seconds=warm_seconds if CacheState.of(warm.facts) is CacheState.WARM else None,
+        work_calls=_count_work(eager, step, cache_dir, samples),
+        work_conditions=_work_conditions(),
     )
 
 
-def _compile(make: Callable[[], Side], step: CompileStep, cache_dir: Path) -> tuple[float, CacheState]:
-    with isolated_compilation(cache_dir=cache_dir):
-        compiled = compile_side(make(), [step], make_side=make)
-    return _seconds(compiled), CacheState.of(compiled.facts)
-
-
-def _count_work(make: Callable[[], Side], step: CompileStep) -> int:
+def _count_work(eager: Side, step: CompileStep, cache_dir: Path, samples: Sequence[Inputs]) -> int | None:
+    """Count the calls of compiling and of running the side; None where another profiler is at work."""
+    if sys.getprofile() is not None:
+        return None
     profiler = cProfile.Profile()
-    with isolated_compilation():
-        compiled = profiler.runcall(compile_side, make(), [step], make_side=make)
+    with isolated_compilation(cache_dir=cache_dir), _graph_caches_off():
+        try:
+            profiler.enable()
+        except ValueError:  # from Python 3.12 on, a profiler that sys.getprofile does not know
+            return None
+        try:
+            compiled = compile_side(eager, [step], samples=samples)
+        finally:
+            profiler.disable()
     _seconds(compiled)
     return int(pstats.Stats(profiler).prim_calls)  # type: ignore[attr-defined]
+
+
+def _work_conditions() -> str:
+    """Name what the number of calls depends on and the environment's comparison does not know, or knows in part."""
+    versions = {"torch": torch.__version__, "sympy": importlib.metadata.version("sympy")}
+    python = f"python {sys.version_info.major}.{sys.version_info.minor}"
+    return ", ".join([python, *(f"{name} {version}" for name, version in versions.items())])
 
 
 def _seconds(compiled: CompiledSide) -> float:
@@ -108,3 +112,13 @@ def _seconds(compiled: CompiledSide) -> float:
         why = attempt.error or compiled.facts.explanation
         raise MeasurementError(f"no compile time of {attempt.description}: {why}")
     return compiled.seconds
+
+
+@contextlib.contextmanager
+def _graph_caches_off() -> Iterator[None]:
+    """Let the compiler do all of its own work again; on torch 2.4 these caches are off by default."""
+    import torch._functorch.config as functorch_config
+    import torch._inductor.config as inductor_config
+
+    with inductor_config.patch(fx_graph_cache=False), functorch_config.patch(enable_autograd_cache=False):
+        yield

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_nnopt.files import short_path
 from pytest_nnopt.model import Check, CheckName, CompileFacts, CompileStatus, Outcome
+from pytest_nnopt.verdict.counters import judged_figures
 from pytest_nnopt.verdict.question import without_baseline
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import CompileRecord
+    from pytest_nnopt.baseline.compilation import CompileLevel
+    from pytest_nnopt.verdict.counters import Figure
     from pytest_nnopt.verdict.question import Question
 
 _SHOWN_LINES = 5
@@ -27,9 +28,21 @@ def check_compile(question: Question, facts: CompileFacts) -> Check:
     if is_nothing_compiled(facts):
         reason = "nothing is compiled: the test's fallback chain ended at eager, as its marker allows"
         return Check(CheckName.COMPILE, Outcome.SKIPPED, reason, details=_attempts(facts))
-    passed = Check(CheckName.COMPILE, Outcome.PASSED, _describe_compilation(facts), value, details=_attempts(facts))
+    passed = _no_worse(question, facts, value)
     unanswered = filter(None, (_compile_without_baseline(question), _uncounted(question, facts)))
     return max(unanswered, key=lambda check: check.outcome.severity, default=passed)
+
+
+def _no_worse(question: Question, facts: CompileFacts, value: float | None) -> Check:
+    """Return the check of a healthy compilation, improved where a figure fell against the baseline."""
+    level = question.compilation
+    figures = judged_figures(facts, level, bytes_tolerance=question.config.limits.memory)
+    better = [figure.change for figure in figures if figure.has_fallen]
+    parts = [_describe_compilation(facts), _foreign_level(level)]
+    if better:
+        parts.append(f"better than the baseline: {', '.join(better)}; make it the new level with pytest --nnopt-update")
+    outcome = Outcome.IMPROVED if better else Outcome.PASSED
+    return Check(CheckName.COMPILE, outcome, "; ".join(filter(None, parts)), value, details=_attempts(facts))
 
 
 def is_nothing_compiled(facts: CompileFacts) -> bool:
@@ -40,14 +53,12 @@ def is_nothing_compiled(facts: CompileFacts) -> bool:
 
 def _compile_without_baseline(question: Question) -> Check | None:
     """Return the answer where there should be a recorded compilation and is none, None where there is or need not."""
-    if not question.is_comparing:
+    if not question.is_comparing or question.compilation is not None:
         return None
     if question.baseline is None:
         return without_baseline(question, CheckName.COMPILE, None)
-    if question.baseline.compile is None:
-        reason = "the baseline holds no compilation; record it with pytest --nnopt-update"
-        return Check(CheckName.COMPILE, Outcome.NO_BASELINE, reason)
-    return None
+    reason = "the baseline holds no compilation; record it with pytest --nnopt-update"
+    return Check(CheckName.COMPILE, Outcome.NO_BASELINE, reason)
 
 
 def _uncounted(question: Question, facts: CompileFacts) -> Check | None:
@@ -56,6 +67,7 @@ def _uncounted(question: Question, facts: CompileFacts) -> Check | None:
     counted = (
         ("graph breaks", facts.graph_breaks, limits.graph_breaks),
         ("recompiles", facts.recompiles, limits.recompiles),
+        ("eager frames", facts.eager_frames, limits.eager_frames),
     )
     unknown = [f"{name} (limit {limit})" for name, found, limit in counted if found is None and limit is not None]
     if not unknown:
@@ -77,41 +89,51 @@ def _compile_problems(question: Question, facts: CompileFacts) -> list[str]:
             *_attempts(facts),
             "allow it for this test with @pytest.mark.nnopt_compile(fallback=...)",
         ]
-    baseline = question.baseline.compile if question.is_comparing and question.baseline is not None else None
-    return _counted_problems(question, facts, baseline)
+    return _counted_problems(question, facts)
 
 
-def _counted_problems(question: Question, facts: CompileFacts, baseline: CompileRecord | None) -> list[str]:
-    limits = question.config.limits
+def _counted_problems(question: Question, facts: CompileFacts) -> list[str]:
+    level, limits = question.compilation, question.config.limits
+    declared = {
+        "graph breaks": limits.graph_breaks,
+        "recompiles": limits.recompiles,
+        "eager frames": limits.eager_frames,
+    }
     problems: list[str] = []
-    counted = (
-        ("graph breaks", facts.graph_breaks, limits.graph_breaks, baseline.graph_breaks if baseline else None),
-        ("recompiles", facts.recompiles, limits.recompiles, baseline.recompiles if baseline else None),
-    )
-    for name, found, limit, before in counted:
-        if found is None:
-            continue
-        if limit is not None and len(found) > limit:
-            problems.append(f"{len(found)} {name}, the limit is {limit}")
-        elif limit is None and before is not None and len(found) > before:
-            problems.append(f"{len(found)} {name}, the baseline has {before}")
-        else:
-            continue
-        problems.extend(_shown([_describe_event(event) for event in found]))
-    accepted = 0 if baseline is None else baseline.eager_frames
-    if facts.eager_frames is not None and accepted is not None and facts.eager_frames > accepted:
-        problems.append(f"{facts.eager_frames} frames run eagerly because they could not be compiled")
+    for figure in judged_figures(facts, level, bytes_tolerance=limits.memory):
+        problem = _problem_of(figure, declared.get(figure.name), is_compared=level is not None)
+        if problem is not None:
+            problems += [problem, *_shown(_news(figure))]
+    if problems and (foreign := _foreign_level(level)):
+        problems.append(foreign)
     return problems
 
 
-def _describe_event(event: object) -> str:
-    file, line = getattr(event, "file", None), getattr(event, "line", None)
-    place = f"{short_path(file)}:{line}: " if file else ""
-    code = getattr(event, "code", None)
-    function = getattr(event, "function", None)
-    subject = f"{function}: " if function else ""
-    reason = getattr(event, "reason", None) or "reason unknown to this version of torch"
-    return f"{place}{subject}{reason}" + (f"\n    {code}" if code else "")
+def _problem_of(figure: Figure, limit: int | None, *, is_compared: bool) -> str | None:
+    """Say what is wrong with a figure: it is above its declared limit, or else above the baseline's."""
+    if limit is not None:
+        is_beyond = figure.now is not None and figure.now > limit
+        return f"{figure.now} {figure.name}, the limit is {limit}" if is_beyond else None
+    if figure.has_grown:
+        return figure.comparison
+    if figure.name == "eager frames" and figure.now and not is_compared:
+        return f"{figure.now} frames run eagerly because they could not be compiled"
+    return None
+
+
+def _news(figure: Figure) -> list[str]:
+    """Return what is behind a figure and new against the baseline, or all of it where that is not known."""
+    return [f"new: {line}" for line in figure.new] or list(figure.found)
+
+
+def _foreign_level(level: CompileLevel | None) -> str:
+    """Say that figures were compared with those of another environment, and which could not be; else nothing."""
+    if level is None or level.environment is None:
+        return ""
+    compared = f"compared with the baseline of {level.environment!r}"
+    if not level.code_differences:
+        return compared
+    return f"{compared}; generated code is not, as it depends on what differs ({'; '.join(level.code_differences)})"
 
 
 def _shown(lines: list[str]) -> list[str]:

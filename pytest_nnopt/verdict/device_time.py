@@ -21,6 +21,9 @@ DEVICE_TIME_PLAN = SequentialPlan(false_alarms=0.001, looks=(1, 2, 4))
 """Kernel time varies by a few parts in a thousand between processes, so few processes decide."""
 
 _SAME_LAUNCHES = 0.005
+_SAME_KERNEL_TIME = 0.03
+"""Relative change of one kernel's time that its own noise hides; the sum of all varies by a tenth of it."""
+
 _SHOWN_KERNELS = 5
 
 
@@ -78,6 +81,22 @@ def _kernel_changes(now: Mapping[str, KernelRecord], before: Mapping[str, Kernel
     }
     ordered = sorted(changes, key=lambda name: -abs(changes[name]))[:_SHOWN_KERNELS]
     return [_describe_kernel(name, now.get(name), before.get(name)) for name in ordered if changes[name]]
+
+
+def describe_kernel_changes(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> list[str]:
+    """Name the kernels that were added, removed, or changed in time by more than they vary, costliest first."""
+    here, there = _kernels(now), _kernels(before)
+    moved = {
+        name
+        for name in {**here, **there}
+        if name not in here
+        or name not in there
+        or abs(here[name].seconds - there[name].seconds) > _SAME_KERNEL_TIME * there[name].seconds
+    }
+    return _kernel_changes(
+        {name: kernel for name, kernel in here.items() if name in moved},
+        {name: kernel for name, kernel in there.items() if name in moved},
+    )
 
 
 def _describe_kernel(name: str, now: KernelRecord | None, before: KernelRecord | None) -> str:

@@ -3,35 +3,134 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_nnopt.model import Check, CheckName, Outcome
+from pytest_nnopt.model import Check, CheckName, CompileTime, Outcome
 from pytest_nnopt.units import format_bytes, format_percent, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_nnopt.baseline.schema import CompileRecord, MemoryRecord
 
-def check_memory(now_bytes: int, before_bytes: int, limit: float) -> Check:
-    """Hold the candidate's peak bytes per call, which repeat exactly, against the baseline's."""
-    return _check_growth(CheckName.MEMORY, "peak memory", now_bytes, before_bytes, limit, format_bytes)
+MEMORY_FIGURES = {
+    "peak memory": "candidate_peak_bytes",
+    "steady memory": "candidate_steady_bytes",
+    "memory saved for backward": "candidate_saved_bytes",
+    "memory of gradients": "candidate_gradient_bytes",
+}
+"""The candidate's bytes by what they are, with their fields in ``MemoryRecord``."""
 
 
-def check_compile_time(now_seconds: float, before_seconds: float, limit: float) -> Check:
-    """Hold the wall time of a cold compile against the baseline's."""
-    return _check_growth(
-        CheckName.COMPILE_TIME, "cold compile time", now_seconds, before_seconds, limit, format_seconds
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """One figure now and in the baseline, with what it may grow by.
+
+    Attributes:
+        what: the figure in words.
+        now: its value in this run.
+        before: its value in the baseline.
+        limit: tolerated growth as a fraction.
+        write: puts a value into words.
+    """
+
+    what: str
+    now: float
+    before: float
+    limit: float
+    write: Callable[[float], str]
+
+    @property
+    def change(self) -> float:
+        """Relative change; infinite where something grew from nothing."""
+        return self.now / self.before - 1 if self.before else math.copysign(math.inf, self.now) if self.now else 0.0
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the figure kept its limit."""
+        if self.change > self.limit:
+            return Outcome.FAILED
+        return Outcome.IMPROVED if self.change < -self.limit else Outcome.PASSED
+
+    @property
+    def sentence(self) -> str:
+        """Both values, the change and the limit."""
+        relation = "beyond" if self.outcome is Outcome.FAILED else "within"
+        return (
+            f"{self.what} {self.write(self.now)} against {self.write(self.before)} in the baseline "
+            f"({format_percent(self.change, signed=True)}) is {relation} the limit of {format_percent(self.limit)}"
+        )
+
+
+def check_memory(now: MemoryRecord, before: MemoryRecord, limit: float) -> Check | None:
+    """Hold the candidate's bytes per call, which repeat exactly, against the baseline's; None if nothing is known."""
+    return _judge(CheckName.MEMORY, memory_growths(now, before, limit), [])
+
+
+def memory_growths(now: MemoryRecord, before: MemoryRecord, limit: float) -> list[Growth]:
+    """Return each figure of the candidate's memory that both records know."""
+    values = {what: (getattr(now, field), getattr(before, field)) for what, field in MEMORY_FIGURES.items()}
+    return [
+        Growth(what, is_now, was, limit, format_bytes)
+        for what, (is_now, was) in values.items()
+        if is_now is not None and was is not None
+    ]
+
+
+def check_compile_time(
+    now: CompileTime, before: CompileRecord, *, time_limit: float, work_limit: float
+) -> Check | None:
+    """Hold what compiling costs against the baseline: wall times, cold and warm, and the compiler's work.
+
+    A warm compile that the cache no longer serves is a failure of its own. None if nothing is known on both sides.
+    """
+    growths = _time_growths(now, before, time_limit)
+    notes = []
+    if now.work_calls is not None and before.work_calls is not None:
+        if now.work_conditions == before.work_conditions:
+            growths.append(Growth("compile work", now.work_calls, before.work_calls, work_limit, _write_calls))
+        else:
+            notes.append(f"compile work is not compared: {before.work_conditions} → {now.work_conditions}")
+    check = _judge(CheckName.COMPILE_TIME, growths, notes)
+    if before.warm_seconds is not None and now.warm_seconds is None and now.cold_seconds is not None:
+        reason = (
+            "the compiler's cache no longer serves this model: a warm compile took "
+            f"{format_seconds(before.warm_seconds)} in the baseline"
+        )
+        return Check(CheckName.COMPILE_TIME, Outcome.FAILED, reason, details=tuple(g.sentence for g in growths))
+    return check
+
+
+def _time_growths(now: CompileTime, before: CompileRecord, limit: float) -> list[Growth]:
+    pairs = (
+        ("cold compile time", now.cold_seconds, before.cold_seconds),
+        ("warm compile time", now.warm_seconds, before.warm_seconds),
+    )
+    return [
+        Growth(what, is_now, was, limit, format_seconds)
+        for what, is_now, was in pairs
+        if is_now is not None and was is not None
+    ]
+
+
+def _judge(name: CheckName, growths: Sequence[Growth], notes: Sequence[str]) -> Check | None:
+    """Make one check of several figures: what failed, else what improved, is its reason; the others are details."""
+    if not growths:
+        return None
+    telling = (Outcome.FAILED, Outcome.IMPROVED, Outcome.PASSED)
+    worst, *others = sorted(growths, key=lambda growth: telling.index(growth.outcome))
+    return Check(
+        name,
+        worst.outcome,
+        worst.sentence,
+        value=float(worst.now),
+        baseline=float(worst.before),
+        limit=worst.limit,
+        details=(*(growth.sentence for growth in others), *notes),
     )
 
 
-def _check_growth(
-    name: CheckName, what: str, now: float, before: float, limit: float, write: Callable[[float], str]
-) -> Check:
-    growth = now / before - 1 if before else math.copysign(math.inf, now) if now else 0.0
-    outcome = Outcome.FAILED if growth > limit else Outcome.IMPROVED if growth < -limit else Outcome.PASSED
-    relation = "beyond" if outcome is Outcome.FAILED else "within"
-    reason = (
-        f"{what} {write(now)} against {write(before)} in the baseline ({format_percent(growth, signed=True)}) "
-        f"is {relation} the limit of {format_percent(limit)}"
-    )
-    return Check(name, outcome, reason, value=float(now), baseline=float(before), limit=limit)
+def _write_calls(count: float) -> str:
+    return f"{count:,.0f} calls"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
 from pytest_nnopt.verdict.compile import check_compile, is_nothing_compiled
 from pytest_nnopt.verdict.device_time import check_device_time
+from pytest_nnopt.verdict.explanation import explain_slowdown
 from pytest_nnopt.verdict.growth import check_compile_time, check_memory
 from pytest_nnopt.verdict.numerics import check_numerics
 from pytest_nnopt.verdict.question import without_part
 from pytest_nnopt.verdict.times import check_latency, check_speedup
 
 if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import MemoryRecord
+    from pytest_nnopt.model import CompileTime
     from pytest_nnopt.verdict.question import Observed, Question
 
 
@@ -29,7 +33,7 @@ def judge(question: Question, observed: Observed) -> Verdict:
         checks.append(_broken(CheckName.SPEEDUP, observed) or check_speedup(question, observed.timing))
     is_broken_recording = question.is_updating and observed.timing_problem is not None
     if CheckName.LATENCY in question.asked and (question.is_comparing or is_broken_recording):
-        checks.append(_broken(CheckName.LATENCY, observed) or check_latency(question, observed.timing))
+        checks.append(_broken(CheckName.LATENCY, observed) or _explained_latency(question, observed))
     if question.is_comparing:
         checks.extend(_growth_checks(question, observed))
     return Verdict(question.case_id, tuple(checks))
@@ -52,22 +56,41 @@ def keep_exact_failures(verdict: Verdict, earlier: Verdict) -> Verdict:
 def _growth_checks(question: Question, observed: Observed) -> list[Check]:
     """Answer what is asked about figures that may only grow so far against the baseline."""
     limits, level = question.config.limits, question.baseline
-    peak = observed.memory.candidate_peak_bytes if observed.memory is not None else None
-    peak_before = level.memory.candidate_peak_bytes if level is not None and level.memory is not None else None
-    cold_before = level.compile.cold_seconds if level is not None and level.compile is not None else None
     kernels = [process for process in observed.timing if process.kernels]
     kernels_before = [process for process in level.timing if process.kernels] if level is not None else []
     checks: list[Check | None] = []
-    if peak is not None and CheckName.MEMORY in question.asked:
-        missing = without_part(question, CheckName.MEMORY, limits.memory, peak_before, "memory")
-        checks.append(missing or check_memory(peak, peak_before or 0, limits.memory))
-    if observed.cold_seconds is not None and CheckName.COMPILE_TIME in question.asked:
-        missing = without_part(question, CheckName.COMPILE_TIME, limits.compile_time, cold_before, "compile time")
-        checks.append(missing or check_compile_time(observed.cold_seconds, cold_before or 0, limits.compile_time))
+    if observed.memory is not None and CheckName.MEMORY in question.asked:
+        checks.append(_memory_check(question, observed.memory))
+    if observed.compile_time is not None and CheckName.COMPILE_TIME in question.asked:
+        checks.append(_compile_time_check(question, observed.compile_time))
     if kernels and CheckName.DEVICE_TIME in question.asked:
         missing = without_part(question, CheckName.DEVICE_TIME, limits.device_time, kernels_before or None, "kernels")
         checks.append(missing or check_device_time(kernels, kernels_before, limits.device_time))
     return [check for check in checks if check is not None]
+
+
+def _memory_check(question: Question, memory: MemoryRecord) -> Check | None:
+    limit, level = question.config.limits.memory, question.baseline
+    before = None if level is None else level.memory
+    check = None if before is None else check_memory(memory, before, limit)
+    return check or without_part(question, CheckName.MEMORY, limit, None, "memory")
+
+
+def _compile_time_check(question: Question, time: CompileTime) -> Check | None:
+    limits, level = question.config.limits, question.baseline
+    before = None if level is None else level.compile
+    check = None
+    if before is not None:
+        check = check_compile_time(time, before, time_limit=limits.compile_time, work_limit=limits.compile_work)
+    return check or without_part(question, CheckName.COMPILE_TIME, limits.compile_time, None, "compile time")
+
+
+def _explained_latency(question: Question, observed: Observed) -> Check:
+    """Answer the question of latency; where it fails, say what else moved."""
+    check = check_latency(question, observed.timing)
+    if check.outcome is not Outcome.FAILED:
+        return check
+    return replace(check, details=(*check.details, *explain_slowdown(question, observed)))
 
 
 def _broken(name: CheckName, observed: Observed) -> Check | None:

@@ -39,7 +39,7 @@ def test_a_baseline_of_another_machine_is_mentioned(store: BaselineStore) -> Non
     store.write(elsewhere, make_baseline(elsewhere))
     recordings, why = comparable_recordings(store, CASE_ID, HERE)
     assert recordings == ()
-    assert "(there are baselines for 'cpu-other-2c-torch2.13'); record one" in why
+    assert "(there are baselines for 'cpu-other-2c-torch2.13' (cpu: Other → AMD EPYC)); record one" in why
 
 
 def test_recordings_of_the_same_conditions_are_comparable(store: BaselineStore) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nnopt.baseline.schema import Evidence
+from pytest_nnopt.baseline.compilation import CompileLevel
+from pytest_nnopt.baseline.schema import CompileRecord, Evidence, GraphBreakRecord, RecompileRecord
 from pytest_nnopt.model import (
+    Check,
     CompileAttempt,
     CompileFacts,
     CompileStatus,
@@ -24,8 +26,20 @@ from tests.builders import (
     make_timing,
 )
 
+if TYPE_CHECKING:
+    from pytest_nnopt.config import CaseConfig
+    from pytest_nnopt.verdict import Question
+
 BREAK = GraphBreak("call to print", file="model.py", line=7, code="print(x)")
 RECOMPILE = Recompile("forward", "size of x changed", file="model.py", line=5)
+COUNTERS = {
+    "cudagraph_skips": 0,
+    "generated_kernels": 2,
+    "external_kernels": 1,
+    "bytes_accessed": 1000,
+    "fused_nodes": 4,
+}
+RECORD = make_compile_record(counters=COUNTERS)
 MISSING = "no baseline for the case; record one with pytest --nnopt-update"
 
 
@@ -152,7 +166,7 @@ class TestCompile:
         assert (check.outcome, check.value) == (Outcome.FAILED, 2.0)
         assert check.reason == "2 graph breaks, the baseline has 1"
         assert "2 recompiles, the baseline has 1" in check.details
-        assert "2 frames run eagerly because they could not be compiled" in check.details
+        assert "2 eager frames, the baseline has 1" in check.details
 
     def test_a_baseline_counts_only_when_it_is_compared_with(self) -> None:
         question = make_question(is_updating=True, baseline=make_evidence())
@@ -197,6 +211,121 @@ class TestCompile:
             Outcome.NO_BASELINE,
             "the baseline holds no compilation; record it with pytest --nnopt-update",
         )
+
+
+class TestAgainstTheBaseline:
+    def test_only_what_is_new_is_shown_and_moved_lines_are_not(self) -> None:
+        before = make_compile_record(
+            graph_breaks=1,
+            breaks=(GraphBreakRecord(reason="call to print", file="src/model.py", line=3, code="print(x)"),),
+        )
+        other = GraphBreak("Tensor.item", file="model.py", line=9, code="x.item()")
+        check = check_against(before, graph_breaks=(BREAK, other))
+        assert check.reason == "2 graph breaks, the baseline has 1"
+        assert check.details == ("new: model.py:9: Tensor.item\n    x.item()",)
+
+    def test_one_more_of_the_same_is_new(self) -> None:
+        record = RecompileRecord(function="forward", reason="size of x changed", file="model.py", line=1)
+        before = make_compile_record(recompiles=1, recompiled=(record,))
+        check = check_against(before, recompiles=(RECOMPILE, RECOMPILE))
+        assert check.details == ("new: model.py:5: forward: size of x changed",)
+
+    def test_a_baseline_without_a_list_makes_nothing_new(self) -> None:
+        check = check_against(make_compile_record(recompiles=1), recompiles=(RECOMPILE, RECOMPILE))
+        assert check.details == ("model.py:5: forward: size of x changed",) * 2
+
+    def test_a_declared_limit_is_broken_by_what_is_new(self) -> None:
+        check = check_against(make_compile_record(), config=make_config(graph_breaks=0), graph_breaks=(BREAK,))
+        assert (check.reason, check.details[0][:5]) == ("1 graph breaks, the limit is 0", "new: ")
+
+    @pytest.mark.parametrize(
+        ("counters", "reason"),
+        [
+            ({"cudagraph_skips": 1}, "1 cudagraph skips, the baseline has 0"),
+            ({"generated_kernels": 3}, "3 generated kernels, the baseline has 2"),
+            ({"external_kernels": 2}, "2 external kernels, the baseline has 1"),
+            ({"bytes_accessed": 1050}, "1.03 KiB bytes accessed, the baseline has 1000 B"),
+        ],
+    )
+    def test_counters_may_not_grow(self, counters: dict[str, int], reason: str) -> None:
+        check = check_against(make_compile_record(counters=COUNTERS), counters=COUNTERS | counters)
+        assert (check.outcome, check.reason) == (Outcome.FAILED, reason)
+
+    def test_new_kernels_and_skips_are_named(self) -> None:
+        before = make_compile_record(
+            counters=COUNTERS, kernels={"cpp_fused_add-1": 2}, external_kernels={"extern_kernels.mm": 1}
+        )
+        facts = {
+            "counters": {"cudagraph_skips": 1, "generated_kernels": 3, "external_kernels": 3},
+            "kernels": {"cpp_fused_add-1": 2, "cpp_fused_sort-2": 1},
+            "external_kernels": {"extern_kernels.mm": 2, "aten.sort.stable": 1},
+            "cudagraph_skips": (GraphBreak("mutated inputs", "model.py", 7, "x.add_(1)"),),
+        }
+        assert check_against(before, **facts).details == (
+            "new: model.py:7: mutated inputs\n    x.add_(1)",
+            "3 generated kernels, the baseline has 2",
+            "new: cpp_fused_sort-2",
+            "3 external kernels, the baseline has 1",
+            "new: extern_kernels.mm: 1 → 2",
+            "new: aten.sort.stable",
+        )
+
+    @pytest.mark.parametrize("counters", [{}, COUNTERS, COUNTERS | {"bytes_accessed": 1019, "fused_nodes": 1}])
+    def test_unknown_and_tolerated_figures_pass(self, counters: dict[str, int]) -> None:
+        assert check_against(make_compile_record(counters=COUNTERS), counters=counters).outcome is Outcome.PASSED
+
+    def test_improvements_are_offered_and_no_failure(self) -> None:
+        before = make_compile_record(graph_breaks=2, counters=COUNTERS)
+        check = check_against(before, counters=COUNTERS | {"generated_kernels": 1})
+        assert check.outcome is Outcome.IMPROVED
+        assert check.reason == (
+            "1 graph, 0 graph breaks, 0 recompiles; better than the baseline: graph breaks 2 → 0, "
+            "generated kernels 2 → 1; make it the new level with pytest --nnopt-update"
+        )
+
+    def test_eager_frames_within_their_limit_pass(self) -> None:
+        question = make_question(make_config(eager_frames=1))
+        assert check_compile(question, make_facts(eager_frames=1)).outcome is Outcome.PASSED
+        check = check_compile(question, make_facts(eager_frames=2, eager_reasons=(GraphBreak("gave up"),)))
+        assert (check.reason, check.details) == ("2 eager frames, the limit is 1", ("gave up",))
+
+
+class TestAgainstAnotherEnvironment:
+    def test_counters_of_graphs_are_compared_there(self) -> None:
+        check = check_compile(self.question(), make_facts(graph_breaks=(BREAK,)))
+        assert check.reason == "1 graph breaks, the baseline has 0"
+        assert check.details[-1] == (
+            "compared with the baseline of 'cpu-server'; generated code is not, as it depends on what differs "
+            "(isa: AVX512 → AVX2)"
+        )
+
+    def test_generated_code_is_not(self) -> None:
+        check = check_compile(self.question(), make_facts(counters=COUNTERS | {"generated_kernels": 9}))
+        assert check.outcome is Outcome.PASSED
+        assert "(isa: AVX512 → AVX2)" in check.reason
+
+    def test_generated_code_is_where_nothing_differs(self) -> None:
+        check = check_compile(self.question(), make_facts(counters=COUNTERS | {"generated_kernels": 9}))
+        assert check.outcome is Outcome.PASSED
+        same = replace(self.question(), foreign_compilation=CompileLevel(RECORD, "cpu-server"))
+        check = check_compile(same, make_facts(counters=COUNTERS | {"generated_kernels": 9}))
+        assert (check.reason, check.details) == (
+            "9 generated kernels, the baseline has 2",
+            ("compared with the baseline of 'cpu-server'",),
+        )
+
+    def test_the_environments_own_compilation_comes_first(self) -> None:
+        question = replace(self.question(), baseline=make_evidence())
+        assert question.compilation == CompileLevel(make_compile_record())
+
+    def question(self) -> Question:
+        level = CompileLevel(RECORD, "cpu-server", ("isa: AVX512 → AVX2",))
+        return make_question(is_comparing=True, missing_reason=MISSING, foreign_compilation=level)
+
+
+def check_against(before: CompileRecord, *, config: CaseConfig | None = None, **facts: Any) -> Check:
+    question = make_question(config, is_comparing=True, baseline=make_evidence(compiled=before))
+    return check_compile(question, make_facts(**facts))
 
 
 def fell_back_to(step: str) -> CompileFacts:

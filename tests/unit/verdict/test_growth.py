@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord, RatioRecord
-from pytest_nnopt.model import Outcome
+from pytest_nnopt.baseline.schema import KernelRecord, MemoryRecord, ProcessRecord, RatioRecord
+from pytest_nnopt.model import Check, CompileTime, Outcome
 from pytest_nnopt.verdict.device_time import check_device_time
 from pytest_nnopt.verdict.growth import check_compile_time, check_memory
+from tests.builders import make_compile_record
 
 MIB = 2**20
 
@@ -21,6 +24,10 @@ def process(**kernels: tuple[float, float]) -> ProcessRecord:
     )
 
 
+def peaks(now: int, before: int) -> tuple[MemoryRecord, MemoryRecord]:
+    return MemoryRecord(candidate_peak_bytes=now), MemoryRecord(candidate_peak_bytes=before)
+
+
 @pytest.mark.parametrize(
     ("now", "before", "outcome"),
     [
@@ -32,16 +39,71 @@ def process(**kernels: tuple[float, float]) -> ProcessRecord:
     ],
 )
 def test_memory_may_grow_by_its_limit(now: int, before: int, outcome: Outcome) -> None:
-    assert check_memory(now, before, 0.02).outcome is outcome
+    check = check_memory(*peaks(now, before), 0.02)
+    assert check is not None
+    assert check.outcome is outcome
 
 
-def test_a_failure_names_both_figures_the_growth_and_the_limit() -> None:
-    assert check_memory(110 * MIB, 100 * MIB, 0.02).reason == (
-        "peak memory 110 MiB against 100 MiB in the baseline (+10.0 %) is beyond the limit of 2.00 %"
+def test_every_kind_of_memory_is_judged_and_the_one_that_grew_is_the_reason() -> None:
+    before = MemoryRecord(candidate_peak_bytes=MIB, candidate_steady_bytes=MIB, candidate_saved_bytes=MIB)
+    now = before.model_copy(update={"candidate_saved_bytes": 2 * MIB, "candidate_peak_bytes": MIB // 2})
+    check = check_memory(now, before, 0.02)
+    assert check is not None
+    assert check.reason.startswith("memory saved for backward 2 MiB against 1 MiB in the baseline (+100 %) is beyond")
+    assert [detail.split(" against")[0] for detail in check.details] == ["peak memory 512 KiB", "steady memory 1 MiB"]
+
+
+def test_memory_of_which_nothing_is_known_has_no_answer() -> None:
+    assert check_memory(MemoryRecord(), MemoryRecord(candidate_peak_bytes=1), 0.02) is None
+
+
+class TestCompileTime:
+    BEFORE = make_compile_record(cold_seconds=10.0, warm_seconds=1.0, work_calls=10**6, work_conditions="python 3.11")
+
+    def check(self, **figures: Any) -> Check:
+        usual = {"cold_seconds": 10.0, "warm_seconds": 1.0, "work_calls": 10**6, "work_conditions": "python 3.11"}
+        check = check_compile_time(CompileTime(**{**usual, **figures}), self.BEFORE, time_limit=3.0, work_limit=0.1)
+        assert check is not None
+        return check
+
+    def test_as_before_passes_with_every_figure(self) -> None:
+        check = self.check()
+        assert (check.outcome, len(check.details)) == (Outcome.PASSED, 2)
+
+    @pytest.mark.parametrize(
+        ("figures", "reason"),
+        [
+            (
+                {"cold_seconds": 50.0},
+                "cold compile time 50 s against 10 s in the baseline (+400 %) is beyond the limit of 300 %",
+            ),
+            (
+                {"warm_seconds": 5.0},
+                "warm compile time 5 s against 1 s in the baseline (+400 %) is beyond the limit of 300 %",
+            ),
+            (
+                {"work_calls": 1_200_000},
+                "compile work 1,200,000 calls against 1,000,000 calls in the baseline (+20.0 %) is beyond the limit "
+                "of 10.0 %",
+            ),
+            (
+                {"warm_seconds": None},
+                "the compiler's cache no longer serves this model: a warm compile took 1 s in the baseline",
+            ),
+        ],
     )
-    assert check_compile_time(50.0, 10.0, 3.0).reason == (
-        "cold compile time 50 s against 10 s in the baseline (+400 %) is beyond the limit of 300 %"
-    )
+    def test_a_failure_names_the_figures_the_growth_and_the_limit(self, figures: dict[str, Any], reason: str) -> None:
+        check = self.check(**figures)
+        assert (check.outcome, check.reason) == (Outcome.FAILED, reason)
+
+    def test_work_counts_under_equal_versions_alone(self) -> None:
+        check = self.check(work_calls=10**9, work_conditions="python 3.12")
+        assert check.outcome is Outcome.PASSED
+        assert check.details[-1] == "compile work is not compared: python 3.11 → python 3.12"
+
+    def test_nothing_known_on_both_sides_has_no_answer(self) -> None:
+        before = make_compile_record(warm_seconds=1.0)
+        assert check_compile_time(CompileTime(), before, time_limit=1.0, work_limit=1.0) is None
 
 
 def test_device_time_within_its_limit_passes() -> None:

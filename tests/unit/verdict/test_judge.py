@@ -15,6 +15,7 @@ from pytest_nnopt.model import (
     CompileAttempt,
     CompileFacts,
     CompileStatus,
+    CompileTime,
     GraphBreak,
     Outcome,
     Recompile,
@@ -249,7 +250,7 @@ def grown(
         make_facts(),
         timing=tuple(with_kernels(process, factor * 1e-4) for process in make_timing()),
         memory=MemoryRecord(candidate_peak_bytes=int(1000 * factor)),
-        cold_seconds=10.0 * factor,
+        compile_time=CompileTime(cold_seconds=10.0 * factor),
     )
     fields = {"is_comparing": True, "baseline": level if baseline is None else baseline, "device": "cuda", **question}
     return judge(make_question(asked=asked or frozenset(CheckName), **fields), observed)
@@ -277,7 +278,8 @@ def test_a_baseline_without_a_figure_says_what_to_record() -> None:
 
 def test_no_baseline_at_all_is_no_pass_for_any_figure() -> None:
     question = make_question(asked=GROWING, is_comparing=True, missing_reason="none", device="cuda")
-    observed = Observed(make_facts(), memory=MemoryRecord(candidate_peak_bytes=1), cold_seconds=1.0)
+    memory, time = MemoryRecord(candidate_peak_bytes=1), CompileTime(cold_seconds=1.0)
+    observed = Observed(make_facts(), memory=memory, compile_time=time)
     assert {check.outcome for check in judge(question, observed).checks} == {Outcome.NO_BASELINE}
 
 

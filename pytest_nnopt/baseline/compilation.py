@@ -1,0 +1,60 @@
+"""Which recorded compilation a case's counters may be compared with: exact figures outlive a change of machine.
+
+Counters of captured graphs depend on torch and its settings, not on how fast a machine is, so a laptop can hold itself
+against what a server recorded. Figures of generated code depend on the instruction set or the GPU as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.environment import GRAPH_FIELDS
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import CompileRecord
+    from pytest_nnopt.baseline.store import BaselineStore
+    from pytest_nnopt.environment import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class CompileLevel:
+    """A recorded compilation to compare with.
+
+    Attributes:
+        record: its figures.
+        environment: name of the environment it was recorded in, None where that is the present one.
+        code_differences: fields that keep generated code from being compared, each with both values.
+    """
+
+    record: CompileRecord
+    environment: str | None = None
+    code_differences: tuple[str, ...] = ()
+
+
+def foreign_compilation(store: BaselineStore, case_id: str, environment: Environment) -> CompileLevel | None:
+    """Return the recorded compilation nearest to an environment in which none was recorded.
+
+    Returns:
+        of those whose graphs depend on nothing that differs, the newest whose generated code differs in the fewest
+        fields; None where there is none.
+
+    Raises:
+        BaselineError: a baseline of the case cannot be relied upon.
+    """
+    found = _comparable(store, case_id, environment)
+    nearest = min(found, key=lambda item: (len(item[0].code_differences), -item[1]), default=None)
+    return None if nearest is None else nearest[0]
+
+
+def _comparable(store: BaselineStore, case_id: str, environment: Environment) -> Iterator[tuple[CompileLevel, float]]:
+    """Yield each compilation of a case whose graphs may be compared, with the moment of its recording."""
+    for name in store.environments_with(case_id):
+        baseline = store.read(name, case_id)
+        for recording in baseline.recordings if baseline is not None else ():
+            there, record = store.fingerprint(name, recording.environment), recording.evidence.compile
+            if record is None or there is None or environment.differences(there, GRAPH_FIELDS):
+                continue
+            code = tuple(environment.differences(there, environment.code_fields))
+            yield CompileLevel(record, name, code), recording.recorded.timestamp()

@@ -1,0 +1,212 @@
+"""Exact figures of a compilation against recorded ones: what grew, what fell, and the lines of code behind it.
+
+Pure comparison, used both for the check of compile health and to explain a slowdown. Places are matched by file name,
+code and reason but not by line number, so code that moved is not new.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.files import short_path
+from pytest_nnopt.units import format_bytes
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.compilation import CompileLevel
+    from pytest_nnopt.baseline.schema import CompileRecord, GraphBreakRecord, RecompileRecord
+    from pytest_nnopt.model import CompileFacts, GraphBreak, Recompile
+
+    Place = GraphBreak | GraphBreakRecord | Recompile | RecompileRecord
+
+CODE_COUNTERS = ("generated_kernels", "external_kernels", "bytes_accessed")
+"""Judged figures of generated code, in the order in which they are told."""
+
+_EXPLAINING = ("graphs", "calls_captured", "guards", "fused_nodes", "nodes_before_fusion")
+"""Figures that tell why others moved. None is judged: fewer fused nodes may mean a smaller model, more graphs another
+shape that the test declares. Where they cost anything, a judged figure moves."""
+
+_WORDS = {"calls_captured": "calls captured", "nodes_before_fusion": "nodes before fusion"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One exact figure now and in the baseline; None means unknown, which is never compared.
+
+    Attributes:
+        name: what is counted, in words and in the plural.
+        now: the figure of this run.
+        before: the figure of the baseline.
+        found: what is behind the figure, in words: places and reasons, or kernels.
+        new: those of ``found`` that the baseline does not have.
+        tolerance: tolerated growth as a fraction; 0 where any growth counts.
+    """
+
+    name: str
+    now: int | None
+    before: int | None
+    found: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    tolerance: float = 0.0
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether the figure is beyond its tolerance above the baseline's."""
+        return self.now is not None and self.before is not None and self.now > self.before * (1 + self.tolerance)
+
+    @property
+    def has_fallen(self) -> bool:
+        """Whether the figure is beyond its tolerance below the baseline's."""
+        return self.now is not None and self.before is not None and self.now < self.before * (1 - self.tolerance)
+
+    @property
+    def change(self) -> str:
+        """Both values in words: ``graph breaks 1 → 2``."""
+        return f"{self.name} {self._write(self.before)} → {self._write(self.now)}"
+
+    @property
+    def comparison(self) -> str:
+        """The figure against the baseline's, as a failure says it: ``2 graph breaks, the baseline has 1``."""
+        return f"{self._write(self.now)} {self.name}, the baseline has {self._write(self.before)}"
+
+    def _write(self, value: int | None) -> str:
+        if value is None:
+            return "unknown"
+        return format_bytes(value) if self.name.startswith("bytes") else str(value)
+
+
+def judged_figures(facts: CompileFacts, level: CompileLevel | None, *, bytes_tolerance: float) -> list[Figure]:
+    """Return the figures that may not grow against the baseline, those of generated code where it is comparable."""
+    return [*graph_figures(facts, level), *_code_figures(facts, level, bytes_tolerance)]
+
+
+def graph_figures(facts: CompileFacts, level: CompileLevel | None) -> list[Figure]:
+    """Return what captured graphs are judged by: breaks, recompilations, eager frames, skipped CUDA graphs."""
+    record = None if level is None else level.record
+    skips = facts.counters.get("cudagraph_skips")
+    return [
+        _placed("graph breaks", _length(facts.graph_breaks), facts.graph_breaks, record, "graph_breaks", "breaks"),
+        _placed("recompiles", _length(facts.recompiles), facts.recompiles, record, "recompiles", "recompiled"),
+        _placed("eager frames", facts.eager_frames, facts.eager_reasons, record, "eager_frames", "eager_reasons"),
+        _placed("cudagraph skips", skips, facts.cudagraph_skips, record, "cudagraph_skips", "skips"),
+    ]
+
+
+def explaining_figures(facts: CompileFacts, level: CompileLevel) -> list[Figure]:
+    """Return figures that are not judged but say what moved; of generated code only where it is comparable."""
+    names = _EXPLAINING[:3] if level.code_differences else _EXPLAINING
+    return [
+        Figure(_WORDS.get(name, name.replace("_", " ")), _counted(facts, name), _counted(level.record, name))
+        for name in names
+    ]
+
+
+def kernel_changes(facts: CompileFacts, level: CompileLevel) -> list[str]:
+    """Name the kernels that generated code calls more or less often than the baseline's, by content hash."""
+    if level.code_differences:
+        return []
+    kinds = (
+        ("generated kernel", facts.kernels, level.record.kernels),
+        ("external kernel", facts.external_kernels, level.record.external_kernels),
+    )
+    return [line for kind, now, before in kinds for line in _count_changes(kind, now, before)]
+
+
+def describe_place(place: Place) -> str:
+    """Say where something happened and why, with the line of code below it."""
+    where = f"{short_path(place.file)}:{place.line}: " if place.file else ""
+    function = getattr(place, "function", None)
+    subject = f"{function}: " if function else ""
+    code = getattr(place, "code", None)
+    return f"{where}{subject}{place.reason or 'reason unknown to this version of torch'}" + (
+        f"\n    {code}" if code else ""
+    )
+
+
+def _placed(
+    name: str,
+    now: int | None,
+    places: Iterable[Place] | None,
+    record: CompileRecord | None,
+    field: str,
+    list_field: str,
+) -> Figure:
+    """Make a figure whose items have places."""
+    found = tuple(places or ())
+    before: tuple[Place, ...] = () if record is None else getattr(record, list_field)
+    count = None if record is None else _counted(record, field)
+    is_listed = bool(before) or count == 0
+    return Figure(
+        name,
+        now,
+        count,
+        tuple(describe_place(place) for place in found),
+        tuple(describe_place(place) for place in _new_places(found, before)) if is_listed else (),
+    )
+
+
+def _code_figures(facts: CompileFacts, level: CompileLevel | None, bytes_tolerance: float) -> Iterator[Figure]:
+    if level is None or level.code_differences:
+        return
+    kernels = {"generated_kernels": "kernels", "external_kernels": "external_kernels"}
+    for name in CODE_COUNTERS:
+        now, before = (getattr(side, kernels.get(name, ""), None) for side in (facts, level.record))
+        yield Figure(
+            name.replace("_", " "),
+            _counted(facts, name),
+            _counted(level.record, name),
+            new=tuple(_additions(now, before)),
+            tolerance=bytes_tolerance if name == "bytes_accessed" else 0.0,
+        )
+
+
+def _counted(side: CompileFacts | CompileRecord, name: str) -> int | None:
+    """Return a figure by name, which is a field or one of the counters; None where it is unknown."""
+    value = getattr(side, name, None) if name not in CODE_COUNTERS else None
+    return value if isinstance(value, int) else side.counters.get(name)
+
+
+def _length(places: tuple[object, ...] | None) -> int | None:
+    return None if places is None else len(places)
+
+
+def _new_places(found: Iterable[Place], before: Iterable[Place]) -> list[Place]:
+    """Return the places that occur more often than before; line numbers do not matter."""
+    known = Counter(map(_identity, before))
+    new = []
+    for place in found:
+        identity = _identity(place)
+        if known[identity]:
+            known[identity] -= 1
+        else:
+            new.append(place)
+    return new
+
+
+def _identity(place: Place) -> tuple[str | None, ...]:
+    file = PurePath(place.file).name if place.file else None
+    return file, getattr(place, "function", None), getattr(place, "code", None), place.reason
+
+
+def _additions(now: Mapping[str, int] | None, before: Mapping[str, int] | None) -> list[str]:
+    """Name what is counted more often than before."""
+    if now is None or before is None:
+        return []
+    grown = {name: (before.get(name, 0), count) for name, count in now.items() if count > before.get(name, 0)}
+    return [name if was == 0 else f"{name}: {was} → {count}" for name, (was, count) in grown.items()]
+
+
+def _count_changes(kind: str, now: Mapping[str, int] | None, before: Mapping[str, int] | None) -> list[str]:
+    if now is None or before is None:
+        return []
+    counts = {name: (before.get(name, 0), now.get(name, 0)) for name in sorted({**before, **now})}
+    return [_describe_count(kind, name, was, count) for name, (was, count) in counts.items() if was != count]
+
+
+def _describe_count(kind: str, name: str, was: int, count: int) -> str:
+    if was == 0:
+        return f"{kind} added: {name}"
+    return f"{kind} removed: {name}" if count == 0 else f"{kind} {name}: {was} → {count}"
