@@ -170,6 +170,9 @@ class Settings(_Section):
     on the machine does not hold up every parallel region."""
     budget: Seconds = 60.0
     """How long the timing of one case may take, in seconds or like ``"2min"``; then it stays undecided."""
+    suite_budget: Seconds | None = None
+    """How long the timing of all cases together may take, in each of pytest-xdist's workers; what comes later is timed
+    in two processes at most."""
     false_alarms: Annotated[Fraction, Field(gt=0, lt=0.5)] = 0.01
     """How often the timing of unchanged code may fail a case."""
     suite_false_alarms: Annotated[Fraction, Field(gt=0, lt=0.5)] = 0.05

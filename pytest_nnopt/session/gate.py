@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_nnopt.baseline.compilation import CompileLevel, foreign_compilation
 from pytest_nnopt.baseline.level import comparable_recordings, level_of, levels_of
+from pytest_nnopt.baseline.numbers import NumericsLevel, foreign_numerics
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.config import CaseConfig, Settings, load_settings, read_pyproject, resolve_case
 from pytest_nnopt.errors import ConfigError
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import CaseBaseline, Evidence, Recording
     from pytest_nnopt.environment import Environment
     from pytest_nnopt.results import CaseResult
+    from pytest_nnopt.session.base import Base
     from pytest_nnopt.session.processes import Launch
     from pytest_nnopt.session.worker import WorkerRole
 
@@ -67,6 +72,7 @@ class Gate:
         purpose: what the run does with baselines.
         launch: how to start measuring processes; None measures in this process alone.
         worker: makes this run a measuring process; None for an ordinary run.
+        base: the revision to compare with; None where baselines are stored ones.
         configs: the configuration of each test that uses ``model_pair``, by node id.
         earlier: what the last attempt at a case in this run came to, by case id; a rerun adds to its evidence.
         progress: follows the measuring.
@@ -77,10 +83,23 @@ class Gate:
     purpose: Purpose
     launch: Launch | None = None
     worker: WorkerRole | None = None
+    base: Base | None = None
     configs: dict[str, CaseConfig] = field(default_factory=dict)
     earlier: dict[str, CaseResult] = field(default_factory=dict)
     progress: Progress = field(default_factory=NoProgress)
     _priors: dict[str, _Priors] = field(default_factory=dict)
+    _spent_seconds: float = 0.0
+
+    @contextlib.contextmanager
+    def spending(self, now: Callable[[], float] = time.monotonic) -> Iterator[float]:
+        """Give a case's timing the seconds that it may take, and charge the suite for those it took."""
+        settings = self.settings
+        left = math.inf if settings.suite_budget is None else settings.suite_budget - self._spent_seconds
+        start = now()
+        try:
+            yield min(settings.budget, max(0.0, left))
+        finally:
+            self._spent_seconds += now() - start
 
     def prepare(self, markers: Mapping[str, Markers]) -> None:
         """Check what the tests ask for and what is stored about them, before anything is measured.
@@ -126,6 +145,7 @@ class Gate:
             missing_reason=missing_reason,
             is_recording_missing=self.settings.missing == "record",
             foreign_compilation=self._foreign_compilation(case_id, environment, level),
+            foreign_numerics=self._foreign_numerics(case_id, environment, level),
         )
 
     def _foreign_compilation(
@@ -135,6 +155,12 @@ class Gate:
         if self.purpose is not Purpose.COMPARE or (level is not None and level.compile is not None):
             return None
         return foreign_compilation(self.store, case_id, environment)
+
+    def _foreign_numerics(self, case_id: str, environment: Environment, level: Evidence | None) -> NumericsLevel | None:
+        """Return numbers of another environment to compare with where this one has none."""
+        if self.purpose is not Purpose.COMPARE or (level is not None and level.numerics):
+            return None
+        return foreign_numerics(self.store, case_id, environment)
 
     def _plan(self) -> SequentialPlan:
         """Return what the timing of a case may cost in errors, so that the whole suite keeps its rate, too."""

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.session.crew import Crew
 from pytest_nnopt.session.processes import Launch, MeasuringProcess
+from pytest_nnopt.session.progress import NoProgress
 from pytest_nnopt.verdict import wanted_processes
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.environment import Environment
+    from pytest_nnopt.session.progress import Progress
     from pytest_nnopt.verdict import Question
 
 ASSURED_PROCESSES = 2
@@ -68,6 +70,7 @@ def gather_timing(
     timing: tuple[ProcessRecord, ...],
     *,
     budget_seconds: float,
+    progress: Progress | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> tuple[tuple[ProcessRecord, ...], str | None]:
     """Add samples to ``timing`` while they may still decide something.
@@ -77,17 +80,19 @@ def gather_timing(
         question: what is to be decided.
         timing: what was measured before.
         budget_seconds: after this time no further sample is taken, except the first ``ASSURED_PROCESSES``.
+        progress: hears of what is there before each sample.
         now: the clock, in seconds.
 
     Returns:
         what was measured, and why it ended early: a process that died, hung or refused.
     """
-    deadline = now() + budget_seconds
+    deadline, progress = now() + budget_seconds, progress or NoProgress()
     try:
         while (missing := wanted_processes(question, timing) - len(timing)) > 0:
             for expected in range(missing, 0, -1):
                 if len(timing) >= ASSURED_PROCESSES and now() >= deadline:
                     return timing, None
+                progress.update(question, timing)
                 timing = (*timing, source.sample(seed=len(timing), expected=expected))
     except MeasurementError as error:
         return timing, str(error)

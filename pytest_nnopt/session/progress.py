@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.units import format_percent
+from pytest_nnopt.verdict.forecast import describe_forecast, forecast_latency
 from pytest_nnopt.verdict.times import check_latency, check_speedup, wanted_processes
 
 if TYPE_CHECKING:
@@ -92,8 +93,12 @@ def describe_progress(question: Question, timing: Sequence[ProcessRecord]) -> st
     """Say in one line what is measured, how many processes are done, and what they show so far."""
     wanted = wanted_processes(question, timing)
     processes = f"{len(timing)} of {wanted} processes"
-    figures = [_describe(check) for check in _decided_over_processes(question, timing)] if timing else []
-    return " · ".join([f"measuring: {processes}", *figures, question.case_id])
+    if timing:
+        figures = [_describe(check) for check in _decided_over_processes(question, timing)]
+        return " · ".join([f"measuring: {processes}", *figures, question.case_id])
+    forecast = forecast_latency(question)
+    ahead = [] if forecast is None else [describe_forecast(forecast)]
+    return " · ".join([f"measuring: {processes}", question.case_id, *ahead])
 
 
 def _decided_over_processes(question: Question, timing: Sequence[ProcessRecord]) -> list[Check]:

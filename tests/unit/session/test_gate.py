@@ -192,3 +192,25 @@ class TestRecorded:
         gate = open_(tmp_path)
         gate.store.write(HERE, make_baseline(HERE))
         assert gate.recorded(CASE_ID, HERE) == ((), None)
+
+
+class TestBudget:
+    def make_gate(self, tmp_path: Path, **settings: Any) -> Gate:
+        return open_gate(tmp_path, settings, "check")
+
+    def test_a_case_gets_its_own_budget_while_the_suite_has_one_left(self, tmp_path: Path) -> None:
+        gate, clock = (
+            self.make_gate(tmp_path, budget="20s", suite_budget="30s"),
+            iter([0.0, 15.0, 15.0, 40.0, 40.0, 41.0]),
+        )
+        found = []
+        for _ in range(3):
+            with gate.spending(lambda: next(clock)) as seconds:
+                found.append(seconds)
+        assert found == [20.0, 15.0, 0.0]
+
+    def test_without_a_suites_budget_every_case_gets_its_own(self, tmp_path: Path) -> None:
+        gate, clock = self.make_gate(tmp_path, budget="20s"), iter([0.0, 1000.0, 1000.0, 1001.0])
+        for _ in range(2):
+            with gate.spending(lambda: next(clock)) as seconds:
+                assert seconds == 20.0

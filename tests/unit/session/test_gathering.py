@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from pytest_nnopt.baseline.schema import ProcessRecord
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.session.gathering import gather_timing
-from pytest_nnopt.verdict import Question
 from tests.builders import make_evidence, make_process, make_question
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import ProcessRecord
+    from pytest_nnopt.verdict import Question
 
 
 @dataclass

@@ -1,0 +1,71 @@
+"""What the timing of a case can find, known before anything is measured: what its baseline's noise allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.model import CheckName
+from pytest_nnopt.statistics.evidence import recorded_noise
+from pytest_nnopt.statistics.power import minimum_detectable_effect, processes_needed
+from pytest_nnopt.units import format_percent
+from pytest_nnopt.verdict.times import estimate_of
+
+if TYPE_CHECKING:
+    from pytest_nnopt.verdict.question import Question
+
+_BLIND_FACTOR = 2.0
+"""A gate that finds nothing below this many times its limit is not the gate that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a comparison of latency will be able to find.
+
+    Attributes:
+        limit: the tolerated slowdown.
+        process_sd: relative spread of one process, as the baseline shows it.
+        detectable: the smallest slowdown found in 95 % of runs with all processes of the plan.
+        max_processes: how many these are.
+        needed: how many of them find a slowdown of ``_BLIND_FACTOR`` times the limit, None where all do not.
+    """
+
+    limit: float
+    process_sd: float
+    detectable: float
+    max_processes: int
+    needed: int | None
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether slowdowns well beyond the limit will be missed."""
+        return self.needed is None
+
+
+def forecast_latency(question: Question) -> Forecast | None:
+    """Say what the comparison of latency will be able to find; None where there is none to make."""
+    baseline = question.baseline
+    if not question.is_comparing or baseline is None or not baseline.timing or CheckName.LATENCY not in question.asked:
+        return None
+    limit, plan, recorded = question.latency_limit, question.plan, len(baseline.timing)
+    noise = recorded_noise([estimate_of(process) for process in baseline.timing], question.prior)
+    return Forecast(
+        limit=limit,
+        process_sd=noise.standard_deviation,
+        detectable=minimum_detectable_effect(
+            noise, processes=plan.max_processes, baseline_processes=recorded, limit=limit, plan=plan
+        ),
+        max_processes=plan.max_processes,
+        needed=processes_needed(_BLIND_FACTOR * limit, noise, baseline_processes=recorded, limit=limit, plan=plan),
+    )
+
+
+def describe_forecast(forecast: Forecast) -> str:
+    """Say in one line what will be found, and what to do where that is not what was asked for."""
+    found = (
+        f"one process varies by {format_percent(forecast.process_sd)} here; {forecast.max_processes} processes find "
+        f"slowdowns from {format_percent(forecast.detectable)}, the limit is {format_percent(forecast.limit)}"
+    )
+    if not forecast.is_blind:
+        return found
+    return f"{found}: record more processes with pytest --nnopt-update, or widen the limit"
