@@ -1,13 +1,16 @@
+import cProfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.model import CompileFacts, CompileStatus
-from pytest_nnopt.torch_backend.compile_time import CacheState, measure_compile_time
-from pytest_nnopt.torch_backend.compiling import CompileStep
+from pytest_nnopt.model import CompileFacts, CompileStatus, CompileTime
+from pytest_nnopt.torch_backend.compile_time import CacheState, complete_compile_time
+from pytest_nnopt.torch_backend.compiling import CompileStep, compile_side
+from pytest_nnopt.torch_backend.isolation import isolated_compilation
 from pytest_nnopt.torch_backend.side import Side
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -29,6 +32,7 @@ def side_of(module: torch.nn.Module) -> Side:
         ({"fx_cache_hits": 2}, CacheState.WARM),
         ({"autograd_cache_hits": 1}, CacheState.WARM),
         ({"fx_cache_hits": 1, "fx_cache_misses": 1}, CacheState.MIXED),
+        ({"fx_cache_hits": 1, "fx_cache_bypasses": 1}, CacheState.MIXED),
         ({"fx_cache_hits": 1, "autograd_cache_misses": 1}, CacheState.WARM),
     ],
 )
@@ -36,18 +40,25 @@ def test_cache_state(counters: Mapping[str, int], state: CacheState) -> None:
     assert CacheState.of(CompileFacts(CompileStatus.COMPILED, counters=counters)) is state
 
 
-def test_warm_compile_of_inductor_is_proven_and_faster() -> None:
+def compile_time_of(module: torch.nn.Module, step: CompileStep, cache_dir: Path) -> CompileTime:
+    """Compile from an empty cache, then again from the one that left."""
+    side = side_of(module)
+    with isolated_compilation(cache_dir=cache_dir):
+        cold = compile_side(side, [step])
+    return complete_compile_time(side, step, cold, cache_dir)
+
+
+@pytest.mark.skipif(not torch._inductor.config.fx_graph_cache, reason="this release keeps no cache by default")
+def test_warm_compile_of_inductor_is_proven_and_faster(tmp_path: Path) -> None:
     library_calls_alone = torch.nn.Linear(4, 4)
-    time = measure_compile_time(side_of(library_calls_alone), CompileStep(), counts_work=False)
-    if not torch._inductor.config.fx_graph_cache:  # off by default on torch 2.4
-        assert time.warm_seconds is None
-        return
+    time = compile_time_of(library_calls_alone, CompileStep(), tmp_path)
+    assert time.cold_seconds is not None
     assert time.warm_seconds is not None
     assert 0 < time.warm_seconds < time.cold_seconds
-    assert time.work_calls is None
 
 
-def test_equal_graphs_share_an_entry_of_a_cold_cache() -> None:
+@pytest.mark.skipif(not torch._inductor.config.fx_graph_cache, reason="this release keeps no cache by default")
+def test_equal_graphs_share_an_entry_of_a_cold_cache(tmp_path: Path) -> None:
     class Blocks(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -61,35 +72,56 @@ def test_equal_graphs_share_an_entry_of_a_cold_cache() -> None:
             output: torch.Tensor = self.blocks[2](x)
             return output
 
-    time = measure_compile_time(side_of(Blocks()), CompileStep(), counts_work=False)
-    assert time.cold_seconds > 0
-    assert (time.warm_seconds is not None) == torch._inductor.config.fx_graph_cache
+    time = compile_time_of(Blocks(), CompileStep(), tmp_path)
+    assert time.cold_seconds is not None
+    assert time.warm_seconds is not None
 
 
-def test_backend_without_a_cache_has_no_warm_compile() -> None:
-    time = measure_compile_time(side_of(chain(1)), CompileStep(backend="aot_eager"), counts_work=False)
-    assert time.cold_seconds > 0
+@pytest.mark.skipif(not torch._inductor.config.fx_graph_cache, reason="this release keeps no cache by default")
+def test_a_full_cache_gives_no_cold_compile(tmp_path: Path) -> None:
+    compile_time_of(torch.nn.Linear(4, 4), CompileStep(), tmp_path)
+    with pytest.raises(MeasurementError, match="an empty cache served the whole compile of default mode"):
+        compile_time_of(torch.nn.Linear(4, 4), CompileStep(), tmp_path)
+
+
+def test_backend_without_a_cache_has_no_warm_compile(tmp_path: Path) -> None:
+    time = compile_time_of(chain(1), CompileStep(backend="aot_eager"), tmp_path)
+    assert time.cold_seconds is not None
     assert time.warm_seconds is None
 
 
-def test_work_repeats_and_grows_with_the_model() -> None:
+def test_work_repeats_and_grows_with_the_model(tmp_path: Path) -> None:
     step = CompileStep(backend="aot_eager")
-    measure_compile_time(side_of(chain(4)), step)
-    first, second, larger = (measure_compile_time(side_of(chain(n)), step).work_calls for n in (4, 4, 8))
-    assert first is not None
-    assert larger is not None
-    assert first == pytest.approx(second, rel=5e-3)
-    assert larger > 1.2 * first
+    first, second, larger = (compile_time_of(chain(n), step, tmp_path) for n in (4, 4, 8))
+    assert first.work_calls is not None
+    assert larger.work_calls is not None
+    assert first.work_calls == pytest.approx(second.work_calls, rel=1e-3)
+    assert larger.work_calls > 1.2 * first.work_calls
+    assert first.work_conditions == second.work_conditions
+    assert first.work_conditions is not None
+    assert f"torch {torch.__version__}" in first.work_conditions
 
 
-def test_failing_compile_has_no_time() -> None:
+def test_work_is_unknown_under_another_profiler(tmp_path: Path) -> None:
+    other = cProfile.Profile()
+    time = other.runcall(compile_time_of, chain(1), CompileStep(backend="eager"), tmp_path)
+    assert time.work_calls is None
+    assert time.cold_seconds is not None
+
+
+def test_compile_that_fails_the_second_time_has_no_time(tmp_path: Path) -> None:
+    calls = []
+
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
-        raise ValueError("out of registers")
+        calls.append(graph)
+        if len(calls) > 1:
+            raise ValueError("out of registers")
+        return graph
 
     with pytest.raises(MeasurementError, match=r"no compile time of backend='backend': .*out of registers"):
-        measure_compile_time(side_of(chain(1)), CompileStep(backend=backend))
+        compile_time_of(chain(1), CompileStep(backend=backend), tmp_path)
 
 
-def test_eager_has_no_time() -> None:
+def test_eager_has_no_time(tmp_path: Path) -> None:
     with pytest.raises(MeasurementError, match=r"no compile time of eager: .* compiles nothing"):
-        measure_compile_time(side_of(chain(1)), CompileStep(mode="eager"))
+        compile_time_of(chain(1), CompileStep(mode="eager"), tmp_path)
