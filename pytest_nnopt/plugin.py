@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Generator
@@ -20,16 +21,21 @@ from pytest_nnopt.errors import BaselineError, ConfigError, NnoptError
 
 if TYPE_CHECKING:
     from pytest_nnopt.model import Outcome
+    from pytest_nnopt.report.annotations import Place
+    from pytest_nnopt.session.base import Base
+    from pytest_nnopt.session.case import CaseRun
     from pytest_nnopt.session.collector import Collector
     from pytest_nnopt.session.gate import Gate
     from pytest_nnopt.session.model_pair import ModelPairFactory
     from pytest_nnopt.session.processes import Launch
     from pytest_nnopt.session.progress import Progress
+    from pytest_nnopt.session.revisions import GuestRole
     from pytest_nnopt.session.worker import WorkerRole
 
 _GATE = pytest.StashKey["Gate"]()
 _FACTORY = pytest.StashKey["ModelPairFactory"]()
 _USAGE_ERROR = "nnopt_usage_error"
+_TEST_SEED = 0
 
 _ALONE = {
     "xdist": ("-n0", "--dist=no"),
@@ -41,8 +47,14 @@ _ALONE = {
 }
 """By plugin, the options that keep a measuring process from spreading tests and from overwriting this run's reports."""
 
+_EXPORTS = ("markdown", "openmetrics", "benchmark_json")
+"""The kinds of ``session.collector.EXPORTS``; each has an option of its name."""
+
+_NARROWEST = 60
+"""Columns below which the table of cases would say nothing."""
+
 _MARKERS = {
-    "compile": "nnopt_compile(mode=, backend=, fullgraph=, dynamic=, options=, fallback=): how it is compiled",
+    "compile": "nnopt_compile(mode=, backend=, fullgraph=, dynamic=, options=, fallback=, profile=): how it is compiled",
     "tolerance": "nnopt_tolerance(rtol=, atol=, factor=, equal_nan=, strides=, samples=): "
     "how far its numbers may be from eager's",
     "speedup": "nnopt_speedup(min=): how much faster than eager it must be",
@@ -72,10 +84,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--nnopt-effect", metavar="PERCENT", help="tolerated slowdown where a test declares none")
     group.addoption("--nnopt-false-alarms", metavar="PERCENT", help="how often unchanged code may fail (default: 1%%)")
     group.addoption("--nnopt-budget", metavar="TIME", help="how long the timing of one case may take (default: 60s)")
+    group.addoption(
+        "--nnopt-suite-budget", metavar="TIME", help="how long the timing of all cases may take (default: any)"
+    )
+    group.addoption("--nnopt-against", metavar="REV", help="compare with revision REV, measured in the same run")
+    group.addoption(
+        "--nnopt-against-exact", action="store_true", help="with REV itself, not the merge base where REV is a branch"
+    )
+    group.addoption(
+        "--nnopt-against-mode",
+        choices=("auto", "process", "pair"),
+        default="auto",
+        help="whether both revisions share a process or have one each (default: shared where that works)",
+    )
+    group.addoption(
+        "--nnopt-against-tests",
+        choices=("base", "head"),
+        default="base",
+        help="whose test files are used on the base's package (default: base)",
+    )
+    group.addoption("--nnopt-against-build", metavar="CMD", help="build the base by this shell command in its worktree")
     group.addoption("--nnopt-json", metavar="FILE", help="write the results as JSON")
     group.addoption("--nnopt-html", metavar="FILE", help="write a report as one HTML page (needs the extra 'report')")
-    for name in ("worker", "worker-case"):
+    group.addoption("--nnopt-markdown", metavar="FILE", help="write a summary as Markdown")
+    group.addoption("--nnopt-openmetrics", metavar="FILE", help="write the figures as OpenMetrics, for GitLab")
+    group.addoption("--nnopt-benchmark-json", metavar="FILE", help="write the times as pytest-benchmark's JSON")
+    group.addoption("--nnopt-verbose", action="store_true", help="show every figure of every case")
+    for name in ("worker", "worker-case", "worker-head", "worker-base"):
         group.addoption(f"--nnopt-{name}", help=argparse.SUPPRESS)
+    group.addoption("--nnopt-worker-is-base", action="store_true", help=argparse.SUPPRESS)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,6 +123,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--nnopt-baseline compares and --nnopt-update records; give one of them")
     if config.option.nnopt_html is not None:
         _require_html()
+    if _is_against(config):
+        _open_base(config)
     if any(value is not None for value in _command_line(config).values()):
         _gate(config)
     if config.option.nnopt_worker is not None:
@@ -107,6 +146,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         gate = _gate(config)
         gate.prepare({item.nodeid: _markers(item) for item in cases})
         gate.progress = _progress(config)
+        if gate.base is not None and config.option.nnopt_against_tests == "head":
+            from pytest_nnopt.plugin_against import use_tests_of_head
+
+            use_tests_of_head(gate.base, cases)
     except (pytest.UsageError, ConfigError, BaselineError) as error:
         _refuse(config, items, str(error))
 
@@ -121,9 +164,14 @@ def model_pair(request: pytest.FixtureRequest) -> Generator[ModelPairFactory, No
     Of its own it takes ``candidate=`` (an optimised callable in place of torch.compile), ``loss=`` (makes the case a
     training step), ``name=`` (for several pairs in one test), ``samples=`` (further inputs for the numerics), and
     ``kwargs=`` for keyword inputs of the model that have one of these names.
+
+    The generators of Python, numpy and torch are seeded before the test's body, so that weights and inputs drawn in it
+    are the same in every run, and a changed number means a changed model.
     """
     from pytest_nnopt.session.model_pair import ModelPairFactory
+    from pytest_nnopt.torch_backend.origin import seed_generators
 
+    seed_generators(_TEST_SEED)
     factory = ModelPairFactory(request.node.nodeid, _gate(request.config))
     request.node.stash[_FACTORY] = factory
     yield factory
@@ -181,7 +229,8 @@ class Reporting:
         """Gather the cases of a finished test, and record them once its teardown has passed, too."""
         texts = getattr(report, "nnopt_cases", None)
         if texts:
-            self._open_collector().receive(report.nodeid, texts, has_passed=report.passed)
+            place = _place(self._config.rootpath, report.location)
+            self._open_collector().receive(report.nodeid, texts, has_passed=report.passed, place=place)
         if self._collector is not None and report.when == "teardown":
             self._collector.finish_test(report.nodeid, has_passed=report.passed)
 
@@ -199,6 +248,13 @@ class Reporting:
             self._open_collector().write_json(Path(path))
         if self._config.option.nnopt_html is not None:
             self._open_collector().write_html(Path(self._config.option.nnopt_html))
+        for kind in _EXPORTS:
+            path = getattr(self._config.option, f"nnopt_{kind}")
+            if path is not None:
+                self._open_collector().write_export(kind, Path(path))
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if summary and self._collector is not None and not self._collector.is_empty:
+            self._collector.append_summary(Path(summary))
         if self._collector is not None and self._collector.has_problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -207,8 +263,12 @@ class Reporting:
         if self._collector is None or self._collector.is_empty:
             return
         terminalreporter.section("nnopt")
-        for line in self._collector.summary():
+        width = max(self._config.get_terminal_writer().fullwidth, _NARROWEST)
+        for line in self._collector.summary(width=width, is_verbose=self._config.option.nnopt_verbose):
             terminalreporter.write_line(line.text, **_colour(line.outcome))
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            for command in self._collector.annotations():
+                terminalreporter.write_line(command)
 
     def _open_collector(self) -> Collector:
         if self._collector is None:
@@ -245,6 +305,8 @@ def _gate(config: pytest.Config) -> Gate:
             config.stash[_GATE] = open_gate(
                 config.rootpath, _command_line(config), purpose, launch=_launch(config), worker=_worker(config)
             )
+            config.stash[_GATE].base = _open_base(config) if _is_against(config) else None
+            config.stash[_GATE].run_beside = functools.partial(_run_beside, config)
         except ConfigError as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[_GATE]
@@ -288,14 +350,49 @@ def _progress(config: pytest.Config) -> Progress:
     return PlainProgress(write_line) if config.option.verbose > 0 else NoProgress()
 
 
-def _worker(config: pytest.Config) -> WorkerRole | None:
+def _is_against(config: pytest.Config) -> bool:
+    """Whether this run, and not a measuring process of it, compares with another revision."""
+    option = config.option
+    if option.nnopt_against is None or option.nnopt_worker is not None:
+        return False
+    return not (option.help or option.collectonly or option.nnopt_skip)
+
+
+def _open_base(config: pytest.Config) -> Base:
+    """Check out the revision to compare with.
+
+    Raises:
+        pytest.UsageError: it cannot be had, or stored baselines are asked for in the same run.
+    """
+    from pytest_nnopt.plugin_against import open_base
+
+    if config.option.nnopt_baseline or config.option.nnopt_update:
+        raise pytest.UsageError(
+            "--nnopt-against measures what to compare with in this run, and --nnopt-baseline and --nnopt-update use "
+            "what is stored; run them one after the other"
+        )
+    return open_base(config)
+
+
+def _run_beside(config: pytest.Config, test_id: str, worker: WorkerRole, head: CaseRun) -> None:
+    """Measure the base's case together with the head's, in this measuring process."""
+    from pytest_nnopt.plugin_against import run_beside
+
+    run_beside(config, test_id, worker, head)
+
+
+def _worker(config: pytest.Config) -> WorkerRole | GuestRole | None:
     """Return the role of a measuring process, None in an ordinary run."""
     option = config.option
     if option.nnopt_worker is None:
         return None
     from pytest_nnopt.session.worker import WorkerRole
 
-    return WorkerRole.from_descriptor(int(option.nnopt_worker), option.nnopt_worker_case)
+    if option.nnopt_worker_base is None:
+        return WorkerRole.from_descriptor(int(option.nnopt_worker), option.nnopt_worker_case)
+    from pytest_nnopt.plugin_against import base_role
+
+    return base_role(config)
 
 
 def _launch(config: pytest.Config) -> Launch:
@@ -320,6 +417,7 @@ def _command_line(config: pytest.Config) -> dict[str, Any]:
         "effect": config.option.nnopt_effect,
         "false_alarms": config.option.nnopt_false_alarms,
         "budget": config.option.nnopt_budget,
+        "suite_budget": config.option.nnopt_suite_budget,
     }
 
 
@@ -337,6 +435,16 @@ def _markers(item: pytest.Item) -> dict[str, list[dict[str, Any]]]:
                 raise ConfigError(f"{item.nodeid}: nnopt_{section}({values}) takes keyword arguments only")
             found.setdefault(section, []).append(dict(marker.kwargs))
     return found
+
+
+def _place(root: Path, location: tuple[str, int | None, str]) -> Place:
+    """Return where a test is as GitHub names it: relative to the checkout, which may lie above pytest's rootdir."""
+    from pytest_nnopt.report.annotations import Place
+
+    file, line, _ = location
+    path = (root / file).resolve()
+    checkout = Path(os.environ.get("GITHUB_WORKSPACE") or root).resolve()
+    return Place(path.relative_to(checkout).as_posix() if path.is_relative_to(checkout) else file, (line or 0) + 1)
 
 
 def _refuse(config: pytest.Config, items: list[pytest.Item], message: str) -> None:

@@ -99,6 +99,8 @@ class BaseFinder:
         self._may_load_builds = may_load_builds
         self.borrowed: set[str] = set()
         """Extension modules taken from the head's build."""
+        self.refused: list[str] = []
+        """Modules that could not be loaded; the error that said so may have been caught."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -163,7 +165,8 @@ class BaseFinder:
 
     def _refuse_build(self, name: str, origin: str) -> None:
         if origin.endswith(_EXTENSION_SUFFIXES) and not self._may_load_builds:
-            raise SeparationError(f"{name} is an extension module that the base has a build of its own of")
+            self.refused.append(f"{name} is an extension module that the base has a build of its own of")
+            raise SeparationError(self.refused[-1])
 
 
 @dataclass
@@ -188,13 +191,15 @@ class ModuleTables:
     is_base_active: bool = False
     borrowed: set[str] = field(default_factory=set)
     """Extension modules that the base takes from the head's build."""
+    refused: list[str] = field(default_factory=list)
+    """Modules of the base that could not be loaded beside the head's, and why."""
 
     def __post_init__(self) -> None:
         self._ownership = Ownership(self.trees)
         self._names: list[str] = []
         self._module_count = -1
         finder = BaseFinder(self._ownership, may_load_builds=False)
-        self.borrowed = finder.borrowed
+        self.borrowed, self.refused = finder.borrowed, finder.refused
         path = [self._base_entry(entry) for entry in sys.path]
         finders = [one for one in sys.meta_path if not type(one).__module__.startswith("_pytest.")]
         directory = self.trees.to_base(Path.cwd().resolve())
@@ -252,6 +257,8 @@ class ModuleTables:
 def enter_base(trees: Trees) -> None:
     """Make this process, which has loaded nothing of the repository yet, import from the base alone.
 
+    Extension modules that the base lacks come from the head's build; ``borrowed_modules`` names them.
+
     Raises:
         SeparationError: something of the head is loaded already.
     """
@@ -267,6 +274,12 @@ def enter_base(trees: Trees) -> None:
         for entry, where in zip(sys.path, entries, strict=True)
     ]
     sys.meta_path.insert(0, BaseFinder(ownership, may_load_builds=True))
+
+
+def borrowed_modules() -> frozenset[str]:
+    """Return the extension modules that the base takes from the head's build in this process."""
+    finders = [finder for finder in sys.meta_path if isinstance(finder, BaseFinder)]
+    return frozenset(name for finder in finders for name in finder.borrowed)
 
 
 def _namespace(name: str, places: list[str]) -> ModuleSpec | None:

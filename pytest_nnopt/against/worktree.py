@@ -16,7 +16,7 @@ from pytest_nnopt.against.git import copy_submodules
 from pytest_nnopt.errors import RevisionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pytest_nnopt.against.git import Repository, Revision
 
@@ -85,6 +85,19 @@ def prune_worktrees(repository: Repository) -> None:
             continue
         with contextlib.suppress(Timeout), FileLock(home / _LOCK, timeout=0):
             _remove(repository, home)
+
+
+def copy_tests(trees: Trees, files: Iterable[Path]) -> None:
+    """Put the head's test files, and the conftest files above them, in place of the base's."""
+    for file in files:
+        source = file.resolve()
+        if not source.is_relative_to(trees.head):
+            continue
+        above = [parent / "conftest.py" for parent in source.parents if parent.is_relative_to(trees.head)]
+        for wanted in (source, *(path for path in above if path.is_file())):
+            target = trees.to_base(wanted)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(wanted, target)
 
 
 def _remove(repository: Repository, home: Path) -> None:

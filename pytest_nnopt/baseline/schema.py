@@ -134,6 +134,20 @@ class LeafRecord(Record):
     sample: tuple[Finite, ...] = ()
 
 
+class OriginRecord(Record):
+    """What the numbers of a case come from, as digests: whether other outputs come from other inputs or other code.
+
+    Attributes:
+        inputs: over the values of all input tensors.
+        parameters: over the values of parameters and buffers.
+        structure: over their names, shapes and dtypes.
+    """
+
+    inputs: Digest
+    parameters: Digest
+    structure: Digest
+
+
 class GraphBreakRecord(Record):
     """Where a graph was broken and why; see ``model.GraphBreak``."""
 
@@ -203,6 +217,7 @@ class Evidence(Record):
 
     timing: tuple[ProcessRecord, ...] = ()
     numerics: dict[str, LeafRecord] = {}
+    origin: OriginRecord | None = None
     compile: CompileRecord | None = None
     memory: MemoryRecord | None = None
 

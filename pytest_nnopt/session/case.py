@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, ProcessRecord
+from pytest_nnopt.baseline.numbers import NumericsLevel
+from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, OriginRecord, ProcessRecord
 from pytest_nnopt.errors import PairError
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.measurement.exclusive import exclusive
@@ -23,10 +25,19 @@ from pytest_nnopt.session.recording import plan_recording
 from pytest_nnopt.session.records import record_compile, record_memory, record_numerics, record_process
 from pytest_nnopt.torch_backend.comparing import compare_sides
 from pytest_nnopt.torch_backend.compile_time import complete_compile_time
-from pytest_nnopt.torch_backend.compiling import CompiledSide, CompileStep, Inputs, compile_side
+from pytest_nnopt.torch_backend.compiling import (
+    CompiledSide,
+    CompileStep,
+    Inputs,
+    compile_copy,
+    compile_side,
+    copy_side,
+    describe_error,
+)
 from pytest_nnopt.torch_backend.facts import current_environment, device_key
 from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets
 from pytest_nnopt.torch_backend.memory import measure_memory
+from pytest_nnopt.torch_backend.origin import origin_of
 from pytest_nnopt.torch_backend.pair import build_own_candidate, build_side, device_of
 from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
 from pytest_nnopt.torch_backend.samples import Sample, build_samples
@@ -71,6 +82,11 @@ class CaseRun:
         self._scope = contextlib.ExitStack()
         self._scope.enter_context(thread_count(threads))
         self.timing: tuple[ProcessRecord, ...] = ()
+
+    @property
+    def model(self) -> Callable[..., Any]:
+        """What the test handed over as its model."""
+        return self._request.model
 
     @cached_property
     def reference(self) -> Side:
@@ -149,6 +165,11 @@ class CaseRun:
             return compare_sides(self.built.side, self.reference, self.tolerance, seed=_SEED, samples=samples)
 
     @cached_property
+    def origin(self) -> OriginRecord:
+        """Digests of the inputs and parameters that the numbers come from."""
+        return OriginRecord(**origin_of(self.reference))
+
+    @cached_property
     def tolerance(self) -> Tolerance:
         """How far the candidate's numbers may be from the reference's."""
         return Tolerance(**self._config.tolerance.model_dump(exclude={"samples"}))
@@ -192,11 +213,6 @@ class CaseRun:
         with torch_kept_quiet():
             return complete_compile_time(self.reference, step, built, self.cache_dir, samples=self.samples)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the pair computes."""
-        return device_of(self.reference)
-
     def another_reference(self) -> Side:
         """Return a further copy of the eager side."""
         return copy_side(self.reference)
@@ -222,7 +238,8 @@ class CaseRun:
         """Return what was gathered, as it is recorded."""
         return Evidence(
             timing=observed.timing,
-            numerics=record_numerics(observed.numerics) if observed.numerics is not None else {},
+            numerics=dict(observed.recorded.leaves) if observed.recorded is not None else {},
+            origin=observed.recorded.origin if observed.recorded is not None else None,
             compile=record_compile(observed.compile, observed.compile_time),
             memory=observed.memory,
         )
@@ -244,7 +261,7 @@ def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseM
     """
     question = gate.question(case_id, test_id, run.environment)
     earlier = gate.earlier.get(case_id)
-    if gate.against is None:
+    if gate.base is None:
         comparison = Comparison(question, *_timing(run, gate, question, test_id))
     else:
         comparison = compare_with_base(run, gate, question, test_id)
@@ -267,7 +284,9 @@ def observe_case(
     numerics = _numerics(run, question)
     memory = run.memory if question.wants_memory else None
     compile_time = run.compile_time if question.wants_compile_time else None
-    return Observed(run.built.facts, numerics, timing, problem, memory, compile_time)
+    origin = run.origin if question.is_comparing or question.is_updating else None
+    recorded = None if numerics is None else NumericsLevel(record_numerics(numerics), origin)
+    return Observed(run.built.facts, numerics, timing, problem, memory, compile_time, recorded)
 
 
 def inspect_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> Evidence:
@@ -301,7 +320,8 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
         _numerics(run, question)
         if run.built.side is None:
             return timing, None
-        return gather_timing(crew, question, timing, budget_seconds=gate.settings.budget)
+        with gate.spending() as budget_seconds:
+            return gather_timing(crew, question, timing, budget_seconds=budget_seconds, progress=gate.progress)
 
 
 def compile_steps(config: CompileConfig) -> tuple[CompileStep, ...]:

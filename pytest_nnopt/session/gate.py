@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from pytest_nnopt.environment import Environment
     from pytest_nnopt.results import CaseResult
     from pytest_nnopt.session.base import Base
+    from pytest_nnopt.session.case import CaseRun
     from pytest_nnopt.session.processes import Launch
+    from pytest_nnopt.session.revisions import GuestRole
     from pytest_nnopt.session.worker import WorkerRole
 
 _PROCESSES_OF_A_MISSING_BASELINE = 3
@@ -73,6 +75,7 @@ class Gate:
         launch: how to start measuring processes; None measures in this process alone.
         worker: makes this run a measuring process; None for an ordinary run.
         base: the revision to compare with; None where baselines are stored ones.
+        run_beside: runs the base's test of a node id in this process, which measures it together with the head's case.
         configs: the configuration of each test that uses ``model_pair``, by node id.
         earlier: what the last attempt at a case in this run came to, by case id; a rerun adds to its evidence.
         progress: follows the measuring.
@@ -82,8 +85,9 @@ class Gate:
     store: BaselineStore
     purpose: Purpose
     launch: Launch | None = None
-    worker: WorkerRole | None = None
+    worker: WorkerRole | GuestRole | None = None
     base: Base | None = None
+    run_beside: Callable[[str, WorkerRole, CaseRun], None] | None = None
     configs: dict[str, CaseConfig] = field(default_factory=dict)
     earlier: dict[str, CaseResult] = field(default_factory=dict)
     progress: Progress = field(default_factory=NoProgress)
@@ -221,7 +225,7 @@ def open_gate(
     purpose: str,
     *,
     launch: Launch | None = None,
-    worker: WorkerRole | None = None,
+    worker: WorkerRole | GuestRole | None = None,
 ) -> Gate:
     """Open the gate of a run.
 

@@ -6,22 +6,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pytest_nnopt.errors import PairError
+from pytest_nnopt.errors import PairError, SeparationError
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.report.failure import describe_failure
 from pytest_nnopt.report.junit import junit_properties
 from pytest_nnopt.results import speedup_of
-from pytest_nnopt.session.case import CaseRun, conclude_case
+from pytest_nnopt.session.case import CaseRun, conclude_case, inspect_case
+from pytest_nnopt.session.worker import WorkerFinished, WorkerRole
 from pytest_nnopt.torch_backend.pair import PairRequest
 from pytest_nnopt.torch_backend.side import ExecutionMode
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
+    from pytest_nnopt.baseline.schema import Evidence
     from pytest_nnopt.model import CompileFacts, Verdict
     from pytest_nnopt.numerics import NumericsComparison
     from pytest_nnopt.results import CaseMessage
     from pytest_nnopt.session.gate import Gate
+    from pytest_nnopt.session.revisions import GuestRole
 
 
 class ModelPair:
@@ -149,7 +154,7 @@ class ModelPairFactory:
         pair = ModelPair(case_id, run, self._gate, self._test_id)
         self._pairs[case_id] = pair
         if worker is not None and worker.case_id == case_id:
-            worker.serve(run)
+            self._serve(worker, run, case_id)
         run.reference  # noqa: B018  building it now puts a wrong model's error on the user's own line
         return pair
 
@@ -159,6 +164,8 @@ class ModelPairFactory:
         Raises:
             NnoptError: something could not be measured as asked.
         """
+        if self._gate.worker is not None:
+            return None  # a measuring process measures one case and judges none
         if not self._pairs:
             return "the test asks for model_pair but never calls it, so nothing was measured"
         verdicts = [pair.verdict for pair in self._pairs.values()]
@@ -179,6 +186,34 @@ class ModelPairFactory:
 
     def _concluded(self) -> list[ModelPair]:
         return [pair for pair in self._pairs.values() if pair.is_concluded]
+
+    def _serve(self, worker: WorkerRole | GuestRole, run: CaseRun, case_id: str) -> None:
+        """Measure the case as a measuring process does, beside the base's where both are to be measured.
+
+        Raises:
+            WorkerFinished: always, at the end.
+        """
+        if isinstance(worker, WorkerRole) and worker.base is not None:
+            if not worker.is_base:
+                assert self._gate.run_beside is not None
+                self._gate.run_beside(self._test_id, worker, run)
+                raise WorkerFinished
+            self._prove(worker, run)
+
+        def inspect(cache_dir: Path) -> Evidence:
+            run.cache_dir = cache_dir
+            return inspect_case(run, self._gate, case_id, self._test_id)
+
+        worker.serve(run, inspect)
+
+    def _prove(self, worker: WorkerRole, run: CaseRun) -> None:
+        from pytest_nnopt.session.revisions import prove_base
+
+        try:
+            prove_base(worker, run)
+        except SeparationError as error:
+            worker.refuse_when_asked(str(error))
+            raise WorkerFinished from error
 
     def _case_id(self, name: str | None) -> str:
         case_id = self._test_id if name is None else f"{self._test_id}#{name}"

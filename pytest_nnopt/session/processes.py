@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from pytest_nnopt.environment import Environment
-from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.session.protocol import Build, Channel, Measure, Ready, Refused, Sample, Stop
+from pytest_nnopt.errors import MeasurementError, SeparationError
+from pytest_nnopt.session.protocol import (
+    Build,
+    Channel,
+    Inspect,
+    Inspected,
+    Measure,
+    Ready,
+    Refused,
+    Sample,
+    Stop,
+)
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
 
-_MessageT = TypeVar("_MessageT", Ready, Sample)
+_MessageT = TypeVar("_MessageT", Ready, Sample, Inspected)
 
 WORKER_OPTION = "--nnopt-worker"
 _SHOWN_OUTPUT_LINES = 15
@@ -34,15 +44,19 @@ class Launch:
     Attributes:
         arguments: this run's command-line arguments without its test paths.
         directory: directory this run was started in.
+        program: what Python runs.
+        prefix: what stands before a test's id to make it an argument.
     """
 
     arguments: tuple[str, ...]
     directory: Path
+    program: tuple[str, ...] = ("-m", "pytest")
+    prefix: str = ""
 
     def command(self, test_id: str, case_id: str, descriptor: int) -> list[str]:
         """Return the command of a worker that measures ``case_id``; later arguments override this run's."""
         own = [f"{WORKER_OPTION}={descriptor}", f"--nnopt-worker-case={case_id}"]
-        return [sys.executable, "-m", "pytest", *self.arguments, "--capture=no", *own, "--", test_id]
+        return [sys.executable, *self.program, *self.arguments, "--capture=no", *own, "--", self.prefix + test_id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,7 @@ class MeasuringProcess:
     Raises:
         MeasurementError: it cannot be started. From every method, when the worker dies, hangs or refuses; the message
             holds its last output.
+        SeparationError: the worker cannot run a base beside the head.
     """
 
     def __init__(self, launch: Launch, test_id: str, case_id: str, *, deadlines: Deadlines | None = None) -> None:
@@ -99,6 +114,12 @@ class MeasuringProcess:
         self._tell(Measure(seed=seed), "measuring")
         return self._expect(Sample, self._deadlines.sample_seconds, "measuring").process
 
+    def inspect(self, cache_dir: Path) -> Inspected:
+        """Have everything of the case looked at but its times, or learn why its test does not hand it over."""
+        with contextlib.suppress(MeasurementError):  # a worker that has said why it ended need not be alive
+            self._channel.send(Inspect(cache_dir=str(cache_dir)))
+        return self._expect(Inspected, self._deadlines.ready_seconds, "inspecting")
+
     def stop(self) -> None:
         """End the process, by force if it does not end by itself, and what it has started."""
         with contextlib.suppress(MeasurementError):
@@ -122,6 +143,8 @@ class MeasuringProcess:
             raise self._failure(f"hung while {doing}: {error}") from None
         if isinstance(message, kind):
             return message
+        if isinstance(message, Refused) and message.needs_separation:
+            raise SeparationError(message.reason)
         if isinstance(message, Refused):
             raise self._failure(f"refused: {message.reason}")
         if message is None:

@@ -2,7 +2,8 @@
 
 Once its test has handed over the case, the worker waits for ``build``, compiles and says ``ready``. Every ``measure``
 is answered by a ``sample``, until ``stop``. Anything the worker cannot do it answers with ``refused`` and a reason; if
-it dies, the line ends.
+it dies, the line ends. A worker that runs the base of a comparison is asked to ``inspect`` its case, too, and answers
+by ``inspected``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, TypeAdapter
 
-from pytest_nnopt.baseline.schema import ProcessRecord, Record
+from pytest_nnopt.baseline.schema import Evidence, ProcessRecord, Record
 from pytest_nnopt.environment import FieldValue
 from pytest_nnopt.errors import MeasurementError
 
@@ -46,11 +47,34 @@ class Sample(Record):
     process: ProcessRecord
 
 
+class Inspect(Record):
+    """Look at everything of the case but its times, with compiled code kept in ``cache_dir``."""
+
+    type: Literal["inspect"] = "inspect"
+    cache_dir: str
+
+
+class Absence(Record):
+    """Why the base's test does not get as far as handing over the case."""
+
+    kind: Literal["missing", "unused", "unimportable", "failing"]
+    reason: str
+
+
+class Inspected(Record):
+    """What was seen, as a baseline would hold it, or why there is nothing to see."""
+
+    type: Literal["inspected"] = "inspected"
+    evidence: Evidence | None = None
+    absence: Absence | None = None
+
+
 class Refused(Record):
-    """The case cannot be measured here."""
+    """The case cannot be measured here; ``needs_separation``: but it may be where a base has a process of its own."""
 
     type: Literal["refused"] = "refused"
     reason: str
+    needs_separation: bool = False
 
 
 class Stop(Record):
@@ -60,7 +84,7 @@ class Stop(Record):
 
 
 Message = Annotated[  # evaluated at run time on Python 3.10, too
-    Union[Build, Ready, Measure, Sample, Refused, Stop],  # noqa: UP007
+    Union[Build, Ready, Measure, Sample, Inspect, Inspected, Refused, Stop],  # noqa: UP007
     Field(discriminator="type"),
 ]
 _MESSAGES: TypeAdapter[Any] = TypeAdapter(Message)

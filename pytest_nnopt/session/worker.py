@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_nnopt.errors import NnoptError
+from pytest_nnopt.errors import MeasurementError, NnoptError, SeparationError
 from pytest_nnopt.measurement.allocator import keep_freed_memory
 from pytest_nnopt.measurement.engine import Plan
-from pytest_nnopt.session.protocol import Build, Channel, Measure, Ready, Refused, Sample
+from pytest_nnopt.session.protocol import (
+    Absence,
+    Build,
+    Channel,
+    Inspect,
+    Inspected,
+    Measure,
+    Ready,
+    Refused,
+    Sample,
+)
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import ProcessRecord
+    from pytest_nnopt.against.worktree import Trees
+    from pytest_nnopt.baseline.schema import Evidence, ProcessRecord
     from pytest_nnopt.environment import Environment
 
 
@@ -46,31 +59,67 @@ class WorkerRole:
         channel: the line to the run that started it.
         case_id: the one case to measure.
         is_done: whether it was told to stop: whatever the run would still print, nobody wants to know.
+        base: where the base lies; None unless it runs, too.
+        is_base: whether this process runs the base alone, not beside the head.
+        test: the test function that runs, where that matters.
+        is_serving: whether the case has been handed over.
     """
 
     channel: Channel
     case_id: str
     is_done: bool = False
+    base: Trees | None = None
+    is_base: bool = False
+    test: Callable[..., object] | None = None
+    is_serving: bool = False
 
     @classmethod
-    def from_descriptor(cls, descriptor: int, case_id: str) -> WorkerRole:
+    def from_descriptor(
+        cls, descriptor: int, case_id: str, *, base: Trees | None = None, is_base: bool = False
+    ) -> WorkerRole:
         """Take the role handed over by file descriptor."""
-        return cls(Channel(socket.socket(fileno=descriptor)), case_id)
+        return cls(Channel(socket.socket(fileno=descriptor)), case_id, base=base, is_base=is_base)
 
-    def serve(self, case: Measurable) -> None:
+    def serve(self, case: Measurable, inspect: Callable[[Path], Evidence] | None = None) -> None:
         """Build the case and measure it, each when told to, until told to stop.
+
+        Args:
+            case: what to build and measure.
+            inspect: looks at everything but times, given the directory for compiled code.
 
         Raises:
             WorkerFinished: always, at the end.
         """
+        self.is_serving = True
         keep_freed_memory()
         try:
-            self._obey(case)
+            self._obey(case, inspect)
+        except SeparationError as error:
+            self.refuse(str(error), needs_separation=not self.is_base)
         except NnoptError as error:
-            self.channel.send(Refused(reason=str(error)))
+            self.refuse(str(error))
         raise WorkerFinished
 
-    def _obey(self, case: Measurable) -> None:
+    def refuse(self, reason: str, *, needs_separation: bool = False) -> None:
+        """Say that the case cannot be measured here."""
+        with contextlib.suppress(MeasurementError):
+            self.channel.send(Refused(reason=reason, needs_separation=needs_separation))
+        self.is_done = True
+
+    def refuse_when_asked(self, reason: str, *, needs_separation: bool = False) -> None:
+        """Say that the case cannot be measured here once the run that started this process wants it to be."""
+        self.channel.receive()
+        self.refuse(reason, needs_separation=needs_separation)
+
+    def report_absence(self, absence: Absence) -> None:
+        """Say that the base's test does not hand over the case; only the first reason counts."""
+        if not (self.is_done or self.is_serving):
+            self.channel.receive()
+            with contextlib.suppress(MeasurementError):
+                self.channel.send(Inspected(absence=absence))
+            self.is_done = True
+
+    def _obey(self, case: Measurable, inspect: Callable[[Path], Evidence] | None) -> None:
         while (message := self.channel.receive()) is not None:
             if isinstance(message, Build):
                 case.prepare_timing(Path(message.cache_dir))
@@ -78,6 +127,8 @@ class WorkerRole:
             elif isinstance(message, Measure):
                 record = case.measure_process(Plan(seed=message.seed))[-1]
                 self.channel.send(Sample(process=record))
+            elif isinstance(message, Inspect) and inspect is not None:
+                self.channel.send(Inspected(evidence=inspect(Path(message.cache_dir))))
             else:
                 self.is_done = True
                 return

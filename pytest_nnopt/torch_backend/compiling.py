@@ -25,6 +25,7 @@ from pytest_nnopt.errors import PairError
 from pytest_nnopt.model import CompileAttempt, CompileFacts, CompileStatus
 from pytest_nnopt.torch_backend.counters import CompileObserver, meaningful_line
 from pytest_nnopt.torch_backend.isolation import reset_compiler, warnings_not_raised
+from pytest_nnopt.torch_backend.layout import isolate_compilation
 from pytest_nnopt.torch_backend.side import Side
 
 Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -147,7 +148,22 @@ def compile_side(
 
 def compile_for_use(model: Callable[..., Any], step: CompileStep) -> Callable[..., Any]:
     """Compile a model itself by a step that is known to work: a module in place, any other callable as a new one."""
-    return _wrap(Side(function=model), step).function
+    return _wrap(Side(function=model), step.arguments).function
+
+
+def compile_copy(eager: Side, step: CompileStep) -> Side:
+    """Compile a further copy of ``eager`` by a step that is known to work, with guards of its own, and run it once.
+
+    To be called inside :func:`~pytest_nnopt.torch_backend.isolation.isolated_compilation`.
+    """
+    copied = copy_side(eager)
+    if step.is_eager:
+        return copied
+    function, arguments = isolate_compilation(copied.function, step.arguments)
+    with warnings_not_raised():
+        compiled = _wrap(replace(copied, function=function), arguments)
+        _run_on_copies(compiled, [])
+    return compiled
 
 
 def copy_side(side: Side) -> Side:
@@ -205,7 +221,7 @@ def _attempt(side: Side, step: CompileStep, samples: Sequence[Inputs]) -> Compil
         explanation = "the step in use is 'eager', which compiles nothing"
         return CompiledSide(side, CompileFacts(CompileStatus.NOTHING_COMPILED, graphs=0, explanation=explanation))
     with warnings_not_raised(), CompileObserver() as observer:
-        compiled = _wrap(side, step)
+        compiled = _wrap(side, step.arguments)
         seconds = _run_on_copies(compiled, [*samples, (side.args, side.kwargs)])
         facts = observer.facts()
     if facts.status is CompileStatus.NOTHING_COMPILED:
@@ -213,18 +229,18 @@ def _attempt(side: Side, step: CompileStep, samples: Sequence[Inputs]) -> Compil
     return CompiledSide(compiled, facts, seconds=seconds)
 
 
-def _wrap(side: Side, step: CompileStep) -> Side:
+def _wrap(side: Side, arguments: Mapping[str, Any]) -> Side:
     """Compile in place where a module is called, which keeps its type and its state_dict's keys."""
     function = side.function
     if not isinstance(function, torch.nn.Module):
-        return replace(side, function=torch.compile(function, **step.arguments))
+        return replace(side, function=torch.compile(function, **arguments))
     if torch._dynamo.trace_rules.check(function.forward):
-        return replace(side, function=_compile_library_module(function, step))
-    function.compile(**step.arguments)
+        return replace(side, function=_compile_library_module(function, arguments))
+    function.compile(**arguments)
     return side
 
 
-def _compile_library_module(module: torch.nn.Module, step: CompileStep) -> Callable[..., Any]:
+def _compile_library_module(module: torch.nn.Module, arguments: Mapping[str, Any]) -> Callable[..., Any]:
     """Compile a module whose forward is torch's own, such as ``nn.Sequential``.
 
     Dynamo skips the frames of torch's files, so ``Module.compile`` compiles nothing there. A frame around the call
@@ -234,8 +250,8 @@ def _compile_library_module(module: torch.nn.Module, step: CompileStep) -> Calla
     from torch._dynamo.external_utils import wrap_inline
 
     if TorchVersion(torch.__version__) < "2.6":
-        return torch.compile(module, **step.arguments)
-    module._compiled_call_impl = torch.compile(wrap_inline(module._call_impl), **step.arguments)
+        return torch.compile(module, **arguments)
+    module._compiled_call_impl = torch.compile(wrap_inline(module._call_impl), **arguments)
     return module
 
 

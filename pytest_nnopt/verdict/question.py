@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.baseline.compilation import CompileLevel
+from pytest_nnopt.baseline.numbers import NumericsLevel
 from pytest_nnopt.model import Check, CheckName, CompileFacts, CompileTime, Outcome
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Observed:
     Attributes:
         compile: how the candidate was compiled.
         numerics: how far its numbers are from the reference's.
+        recorded: those numbers as a baseline would hold them.
         timing: what each process measured.
         timing_problem: why timing ended early: a process that died, hung or refused. It fails the checks of times.
         memory: bytes per call of both sides.
@@ -37,6 +39,7 @@ class Observed:
     timing_problem: str | None = None
     memory: MemoryRecord | None = None
     compile_time: CompileTime | None = None
+    recorded: NumericsLevel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Question:
         missing_reason: why there is no baseline, with the remedy.
         foreign_compilation: where the baseline holds no compilation, one recorded elsewhere whose counters may be
             compared with.
+        foreign_numerics: where the baseline holds no numbers, ones recorded elsewhere.
         is_recording_missing: whether a missing baseline is recorded now instead of failing the case.
         base: the revision that is compared with, in words; None where the baseline is a stored one.
     """
@@ -77,6 +81,7 @@ class Question:
     is_recording_missing: bool = False
     base: str | None = None
     foreign_compilation: CompileLevel | None = None
+    foreign_numerics: NumericsLevel | None = None
 
     @property
     def compilation(self) -> CompileLevel | None:
@@ -86,6 +91,15 @@ class Question:
         if self.baseline is not None and self.baseline.compile is not None:
             return CompileLevel(self.baseline.compile)
         return self.foreign_compilation
+
+    @property
+    def numerics(self) -> NumericsLevel | None:
+        """The recorded numbers to compare with; None where there are none or none are to be compared."""
+        if not self.is_comparing:
+            return None
+        if self.baseline is not None and self.baseline.numerics:
+            return NumericsLevel(self.baseline.numerics, self.baseline.origin)
+        return self.foreign_numerics
 
     @property
     def latency_limit(self) -> float:

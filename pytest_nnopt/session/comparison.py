@@ -1,0 +1,187 @@
+"""Compare a case with the base's, measured in the same run: its evidence becomes the baseline, its times run beside."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.errors import MeasurementError, SeparationError
+from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
+from pytest_nnopt.session.gathering import ASSURED_PROCESSES, gather_timing, hired_crew
+from pytest_nnopt.session.processes import MeasuringProcess
+from pytest_nnopt.verdict import wanted_processes
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import ProcessRecord
+    from pytest_nnopt.session.base import Base
+    from pytest_nnopt.session.case import CaseRun
+    from pytest_nnopt.session.crew import Crew
+    from pytest_nnopt.session.gate import Gate
+    from pytest_nnopt.session.processes import Launch
+    from pytest_nnopt.session.protocol import Absence, Inspected
+    from pytest_nnopt.verdict import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a case is asked once its base is known, and the times of both.
+
+    Attributes:
+        question: with the base's evidence as the baseline.
+        timing: what the head's processes measured.
+        problem: why timing ended early.
+        checks: answers that need no judging: why the base could not be compared with.
+        note: how times were compared where that was not as asked.
+    """
+
+    question: Question
+    timing: tuple[ProcessRecord, ...] = ()
+    problem: str | None = None
+    checks: tuple[Check, ...] = ()
+    note: str | None = None
+
+    def completed(self, verdict: Verdict) -> Verdict:
+        """Return the verdict with what was answered before it, and the note where times are judged."""
+        checks = verdict.checks
+        if self.note is not None:
+            checks = tuple(
+                replace(check, details=(*check.details, self.note)) if check.name is CheckName.LATENCY else check
+                for check in checks
+            )
+        return Verdict(verdict.case_id, (*checks, *self.checks))
+
+
+def compare_with_base(run: CaseRun, gate: Gate, question: Question, test_id: str) -> Comparison:
+    """Look at the base's case in a process of its own, then time both as its mode says."""
+    base, launch = gate.base, gate.launch
+    assert base is not None
+    if launch is None:
+        return _unanswered(question, Outcome.FAILED, "no measuring process can be started to run the base in")
+    question = replace(question, base=base.description)
+    try:
+        found = _inspect(run, base, launch, question, test_id)
+    except MeasurementError as error:
+        return _broken(question, base, str(error))
+    if found.absence is not None or found.evidence is None:
+        return _absent(question, base, found.absence)
+    question = replace(question, is_comparing=True, baseline=found.evidence)
+    compilation = found.evidence.compile
+    if compilation is not None and compilation.status == CompileStatus.FAILED.value:
+        return _unanswered(question, Outcome.INCONCLUSIVE, f"the model cannot be compiled in {base.description}")
+    if not question.wants_timing or run.built.side is None:
+        return Comparison(question)
+    return _Timing(run, gate, base, launch, question, test_id).compare()
+
+
+def _inspect(run: CaseRun, base: Base, launch: Launch, question: Question, test_id: str) -> Inspected:
+    """Have the base looked at; while its process imports, this one looks at the head."""
+    with ExitStack() as stack:
+        cache_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-")))
+        process = MeasuringProcess(base.launch_alone(launch), test_id, question.case_id)
+        stack.callback(process.stop)
+        if CheckName.NUMERICS in question.asked:
+            _ = run.numerics
+        return process.inspect(cache_dir)
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """The times of one case in both revisions."""
+
+    run: CaseRun
+    gate: Gate
+    base: Base
+    launch: Launch
+    question: Question
+    test_id: str
+
+    def compare(self) -> Comparison:
+        """Time both in one process where that works and is not forbidden, else in two."""
+        if self.base.mode == "pair":
+            return self._in_two("each revision had processes of its own, as --nnopt-against-mode=pair asks")
+        try:
+            return self._in_one()
+        except SeparationError as error:
+            if self.base.mode == "process":
+                return _unanswered(self.question, Outcome.FAILED, f"one process cannot run both revisions: {error}")
+            return self._in_two(f"each revision had processes of its own, because {error}")
+
+    def _in_one(self) -> Comparison:
+        earlier = self.gate.earlier.get(self.question.case_id)
+        timing = earlier.timing if earlier is not None and all(one.base for one in earlier.timing) else ()
+        with self._crew(self.base.launch_beside(self.launch), lambda: self.run.cache_dir) as crew:
+            timing, problem = gather_timing(crew, self.question, timing, budget_seconds=self.gate.settings.budget)
+        processes = tuple(process.base.process for process in timing if process.base is not None)
+        return Comparison(self._against(processes), timing, problem)
+
+    def _in_two(self, note: str) -> Comparison:
+        note += "; two processes differ more than two revisions in one, so the smallest change it finds is larger"
+        with ExitStack() as stack:
+            cache_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-")))
+            crews = (
+                stack.enter_context(self._crew(self.launch, lambda: self.run.cache_dir)),
+                stack.enter_context(self._crew(self.base.launch_alone(self.launch), lambda: cache_dir)),
+            )
+            timing, before, problem = self._gather_pairs(crews)
+        return Comparison(self._against(before), timing, problem, note=note)
+
+    def _gather_pairs(
+        self, crews: tuple[Crew, Crew], now: Callable[[], float] = time.monotonic
+    ) -> tuple[tuple[ProcessRecord, ...], tuple[ProcessRecord, ...], str | None]:
+        """Let processes of the head and the base measure in turn, each pair in the other order than the one before."""
+        deadline = now() + self.gate.settings.budget
+        samples: tuple[tuple[ProcessRecord, ...], tuple[ProcessRecord, ...]] = ((), ())
+        try:
+            while wanted_processes(self._against(samples[1]), samples[0]) > len(samples[0]):
+                done = len(samples[0])
+                if done >= ASSURED_PROCESSES and now() >= deadline:
+                    break
+                turn = {side: crews[side].sample(seed=done) for side in ((0, 1) if done % 2 == 0 else (1, 0))}
+                samples = (*samples[0], turn[0]), (*samples[1], turn[1])
+        except MeasurementError as error:
+            return *samples, str(error)
+        return *samples, None
+
+    def _against(self, timing: tuple[ProcessRecord, ...]) -> Question:
+        evidence = self.question.baseline
+        assert evidence is not None
+        return replace(self.question, baseline=evidence.model_copy(update={"timing": timing}))
+
+    def _crew(self, launch: Launch, cache_dir: Callable[[], Path]) -> AbstractContextManager[Crew]:
+        return hired_crew(launch, self.test_id, self.question.case_id, self.run.environment, cache_dir)
+
+
+def _broken(question: Question, base: Base, problem: str) -> Comparison:
+    summary, *details = problem.splitlines()
+    return _unanswered(question, Outcome.FAILED, f"{base.description} cannot be measured: {summary}", tuple(details))
+
+
+def _absent(question: Question, base: Base, absence: Absence | None) -> Comparison:
+    """Answer for a case that the base does not have: a new one is held against absolute checks alone."""
+    kind = "missing" if absence is None else absence.kind
+    outcome, what = _ABSENCES[kind]
+    details = () if absence is None or kind == "missing" else tuple(absence.reason.splitlines())
+    return _unanswered(question, outcome, what.format(base=base.description), details)
+
+
+_ABSENCES = {
+    "missing": (Outcome.SKIPPED, "the test is new, {base} does not have it: only absolute checks are made"),
+    "unused": (
+        Outcome.SKIPPED,
+        "the test of {base} does not hand over this case to model_pair: only absolute checks are made; the head's test "
+        "files can be used on the base's package with --nnopt-against-tests=head",
+    ),
+    "unimportable": (Outcome.INCONCLUSIVE, "the test cannot be imported in {base}: there is nothing to compare with"),
+    "failing": (Outcome.INCONCLUSIVE, "the test fails in {base}: there is nothing to compare with"),
+}
+
+
+def _unanswered(question: Question, outcome: Outcome, reason: str, details: tuple[str, ...] = ()) -> Comparison:
+    """Answer the question of latency, which stands for the whole comparison; absolute checks are made all the same."""
+    check = Check(CheckName.LATENCY, outcome, reason, details=details)
+    return Comparison(replace(question, is_comparing=False), checks=(check,))

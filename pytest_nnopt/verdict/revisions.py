@@ -1,0 +1,103 @@
+"""The check of latency between two revisions that every process measured side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.model import Check, CheckName, Outcome
+from pytest_nnopt.statistics.decision import decide_change
+from pytest_nnopt.statistics.estimate import ProcessEstimate
+from pytest_nnopt.statistics.prior import VariancePrior
+from pytest_nnopt.units import format_percent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_nnopt.baseline.schema import BaseRecord, ProcessRecord, RatioRecord
+    from pytest_nnopt.model import Interval
+    from pytest_nnopt.statistics.decision import Decision
+    from pytest_nnopt.verdict.question import Question
+
+REVISIONS_PRIOR = VariancePrior(0.012**2, 6.0)
+"""Two compiled copies of one model interleaved in one process: 1.1 to 1.5 % between processes, 0.7 to 0.9 % where each
+is measured in several copies at places of their own."""
+
+
+def is_beside_base(timing: Sequence[ProcessRecord]) -> bool:
+    """Whether every process has measured the base beside the head."""
+    return bool(timing) and all(process.base is not None for process in timing)
+
+
+def decide_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Decision:
+    """Decide whether the head's candidate is slower than the base's; every process has measured both."""
+    samples = [_estimate(base.candidate) for base in _bases(timing)]
+    return decide_change(samples, limit=question.latency_limit, prior=REVISIONS_PRIOR, plan=question.plan)
+
+
+def check_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Check:
+    """Hold the head's candidate against the base's, and say whether eager moved along with it."""
+    bases, limit = _bases(timing), question.latency_limit
+    if bases[-1].inputs:
+        reason = f"the test hands over other inputs than in {question.base}, so that times cannot be compared"
+        return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=bases[-1].inputs)
+    decision = decide_revisions(question, timing)
+    interval = decision.interval
+    relations = {Outcome.FAILED: "beyond", Outcome.INCONCLUSIVE: "not clearly on either side of"}
+    reason = (
+        f"latency {_range(decision.change, interval)} against {question.base} "
+        f"is {relations.get(decision.outcome, 'within')} the limit of {format_percent(limit)}"
+    )
+    details = [*_explain_by_eager(decision, question, bases), *how_sure(decision)]
+    if bases[-1].parameters:
+        details += ["the model has other parameters:", *(f"  {line}" for line in bases[-1].parameters)]
+    return Check(
+        CheckName.LATENCY,
+        decision.outcome,
+        reason,
+        value=decision.change,
+        baseline=0.0,
+        limit=limit,
+        interval=interval,
+        details=tuple(details),
+        certainty=decision.certainty,
+    )
+
+
+def how_sure(decision: Decision) -> tuple[str, ...]:
+    """Say what the decision rests on, and what it could have seen."""
+    known = decision.certainty
+    against = f" against {known.baseline_processes} in the baseline" if known.baseline_processes else ""
+    baseline = f", the baseline's by {format_percent(known.baseline_sd)}" if known.baseline_sd is not None else ""
+    return (
+        f"{known.processes} process{'es' if known.processes > 1 else ''}{against}; one process varies by "
+        f"{format_percent(known.process_sd)} ({format_percent(known.within_sd)} from its own blocks){baseline}",
+        f"the smallest change this evidence would find in 95 % of runs is "
+        f"{format_percent(known.minimum_detectable_effect)}",
+    )
+
+
+def _explain_by_eager(decision: Decision, question: Question, bases: Sequence[BaseRecord]) -> list[str]:
+    """Say where a change comes from: the model, which eager shows as well, or its compilation alone."""
+    samples = [_estimate(base.reference) for base in bases]
+    eager = decide_change(samples, limit=question.latency_limit, prior=REVISIONS_PRIOR, plan=question.plan)
+    figure = f"eager {_range(eager.change, eager.interval)}"
+    if decision.outcome is not Outcome.FAILED:
+        return [figure]
+    if eager.interval.low > 0 and eager.change > decision.change / 2:
+        return [f"{figure}: eager slowed alike, so the model changed"]
+    if eager.interval.high < decision.change / 2:
+        return [f"{figure}: only the compiled side slowed, so the compilation changed"]
+    return [f"{figure}: whether eager slowed as well cannot be told"]
+
+
+def _range(change: float, interval: Interval) -> str:
+    low, high = format_percent(interval.low, signed=True), format_percent(interval.high, signed=True)
+    return f"{format_percent(change, signed=True)} [{low}, {high}]"
+
+
+def _bases(timing: Sequence[ProcessRecord]) -> list[BaseRecord]:
+    return [process.base for process in timing if process.base is not None]
+
+
+def _estimate(ratio: RatioRecord) -> ProcessEstimate:
+    return ProcessEstimate(ratio.log_ratio, ratio.variance, ratio.blocks)
