@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from enum import Enum
 from typing import Union
 
 FieldValue = Union[str, int, bool, None]  # noqa: UP007  evaluated at run time by pydantic on Python 3.10
@@ -20,11 +18,17 @@ FieldValue = Union[str, int, bool, None]  # noqa: UP007  evaluated at run time b
 DECISIVE_FIELDS = (
     "device",
     "cpu",
+    "cpu_family",
     "cores",
+    "governor",
     "threads",
     "isa",
+    "allocator",
     "gpu",
     "capability",
+    "mig",
+    "power_limit_watts",
+    "application_clocks",
     "torch",
     "cuda",
     "triton",
@@ -42,6 +46,36 @@ _CODE_FIELDS = {"cpu": ("isa", "threads"), "cuda": ("gpu", "capability", "cuda",
 
 _VERSION_FIELDS = ("torch", "cuda", "triton")
 
+_SPEED_FIELDS = ("cores", "governor", "power_limit_watts", "application_clocks")
+"""Fields that change the speed of both sides alike: ratios of times nearly keep their value where only these differ."""
+
+
+class Match(str, Enum):
+    """How alike two environments must be before figures of a kind are compared."""
+
+    EXACT = "exact"
+    COMPATIBLE = "compatible"
+    ANY = "any"
+
+
+def fields_to_match(kind: str, match: Match, device: str) -> tuple[str, ...]:
+    """Return the decisive fields that must agree.
+
+    Args:
+        kind: ``times``, ``memory``, ``numerics`` or ``compile``.
+        match: how alike; ``any`` still tells devices of different types apart.
+        device: type of the device as torch names it.
+    """
+    if match is Match.ANY:
+        return ("device",)
+    if match is Match.EXACT:
+        return DECISIVE_FIELDS
+    if kind == "times":
+        return tuple(name for name in DECISIVE_FIELDS if name not in _SPEED_FIELDS)
+    if kind == "memory":
+        return (*GRAPH_FIELDS, *_CODE_FIELDS.get(device, DECISIVE_FIELDS))
+    return GRAPH_FIELDS
+
 
 @dataclass(frozen=True, slots=True)
 class Environment:
@@ -55,10 +89,11 @@ class Environment:
 
     @property
     def name(self) -> str:
-        """Directory name for people, such as ``cpu-amd-epyc-2c-torch2.13`` or ``nvidia-h200-torch2.11``."""
+        """Directory name for people, such as ``cpu-amd-epyc-zen4-2c-torch2.13`` or ``nvidia-h200-torch2.11``."""
         torch = f"torch{_major_minor(self.fields.get('torch'))}"
         if self.fields.get("device") == "cpu":
-            return _slug(f"cpu-{self.fields.get('cpu')}-{self.fields.get('cores')}c-{torch}")
+            cpu = name_cpu(self.fields.get("cpu"), self.fields.get("cpu_family"))
+            return _slug(f"cpu-{cpu}-{self.fields.get('cores')}c-{torch}")
         return _slug(f"{self.fields.get('gpu')}-{torch}")
 
     @property
@@ -85,25 +120,33 @@ class Environment:
         }
 
 
-def host_facts(*, cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, FieldValue]:
-    """Return what the operating system tells: CPU model, usable cores, architecture, system and Python version."""
-    return {
-        "cpu": _cpu_model(cpuinfo),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-    }
+def name_cpu(model: FieldValue, family: FieldValue) -> str:
+    """Name a CPU: by its model, and by its generation where the model's name has no number that tells.
+
+    Clouds report a bare ``AMD EPYC`` or ``Intel Xeon Processor`` for machines of several generations.
+    """
+    speed = r"\d+(\.\d+)?\s*GHz"
+    if family is None or re.search(r"\d", re.sub(speed, "", str(model))):
+        return str(model)
+    return f"{model} {_generation(str(family))}"
 
 
-def _cpu_model(cpuinfo: Path) -> str:
-    if cpuinfo.is_file():
-        match = re.search(
-            r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
-        )
-        if match:
-            return match[1].strip()
-    return platform.processor() or platform.machine() or "unknown"
+def _generation(family: str) -> str:
+    """Return ``zen4`` for a known family of AMD's, else the numbers themselves."""
+    vendor, _, numbers = family.partition(" ")
+    match = re.match(r"(\d+)-(\d+)", numbers)
+    if match is None or vendor != "AuthenticAMD":
+        return numbers or vendor
+    ranges = _ZEN.get(int(match[1]), ())
+    return next((f"zen{zen}" for first, last, zen in ranges if first <= int(match[2]) <= last), numbers)
+
+
+_ZEN = {
+    23: ((0x00, 0x2F, 1), (0x30, 0x4F, 2), (0x50, 0x5F, 1), (0x60, 0x7F, 2), (0x90, 0x91, 2), (0xA0, 0xAF, 2)),
+    25: ((0x00, 0x0F, 3), (0x10, 0x1F, 4), (0x20, 0x5F, 3), (0x60, 0xAF, 4)),
+    26: ((0x00, 0x2F, 5), (0x40, 0x4F, 5), (0x60, 0x7F, 5)),
+}
+"""By family of AMD's, the first and last model of a generation (``arch/x86/kernel/cpu/amd.c`` of the Linux kernel)."""
 
 
 def _major_minor(version: FieldValue) -> str:

@@ -8,7 +8,9 @@ import re
 
 import torch
 
-from pytest_nnopt.environment import Environment, FieldValue, host_facts
+from pytest_nnopt.environment import Environment, FieldValue
+from pytest_nnopt.host import host_facts
+from pytest_nnopt.torch_backend.nvml_facts import gpu_settings
 
 _SETTING_PREFIXES = ("TORCHINDUCTOR_", "TORCHDYNAMO_", "TORCH_COMPILE_", "TRITON_", "CUBLAS_", "NVIDIA_TF32_OVERRIDE")
 _HARMLESS_SETTINGS = ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS", "TRITON_CACHE_DIR")
@@ -48,6 +50,7 @@ def _gpu_facts(device: torch.device) -> dict[str, FieldValue]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch leaves it untyped
         "triton": _installed_version("triton"),
+        **gpu_settings(getattr(torch.cuda.get_device_properties(device), "uuid", None)),
     }
 
 

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import os
-import platform
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_nnopt.environment import DECISIVE_FIELDS, Environment, FieldValue, host_facts
+from pytest_nnopt.environment import DECISIVE_FIELDS, Environment, FieldValue, Match, fields_to_match
 from tests.builders import make_environment
 
 values = st.none() | st.booleans() | st.integers() | st.text()
@@ -73,28 +70,35 @@ def test_an_unknown_field_equals_a_missing_one_and_differs_from_a_known_one() ->
     assert make_environment(triton="3.2.0").differences(make_environment()) == ["triton: None → 3.2"]
 
 
-class TestHostFacts:
-    def test_reads_the_model_name(self, tmp_path: Path) -> None:
-        cpuinfo = tmp_path / "cpuinfo"
-        cpuinfo.write_bytes(b"processor\t: 0\nmodel name\t: AMD EPYC \xff \nmodel name\t: other\n")
-        assert host_facts(cpuinfo=cpuinfo)["cpu"] == "AMD EPYC \N{REPLACEMENT CHARACTER}"
+@pytest.mark.parametrize(
+    ("cpu", "family", "name"),
+    [
+        ("AMD EPYC", "AuthenticAMD 25-17", "cpu-amd-epyc-zen4-2c-torch2.13"),
+        ("AMD EPYC", "AuthenticAMD 25-1", "cpu-amd-epyc-zen3-2c-torch2.13"),
+        ("AMD EPYC", "AuthenticAMD 99-1", "cpu-amd-epyc-99-1-2c-torch2.13"),
+        ("AMD EPYC", "AuthenticAMD", "cpu-amd-epyc-authenticamd-2c-torch2.13"),
+        ("Intel(R) Xeon(R) Processor @ 2.20GHz", "GenuineIntel 6-85-7", "cpu-intel-xeon-2.20ghz-6-85-7-2c-torch2.13"),
+        ("AMD EPYC 9B14", "AuthenticAMD 25-17", "cpu-amd-epyc-9b14-2c-torch2.13"),
+        ("aarch64", None, "cpu-aarch64-2c-torch2.13"),
+    ],
+)
+def test_a_bare_name_of_a_cpu_is_told_apart_by_its_generation(cpu: str, family: str | None, name: str) -> None:
+    assert make_environment(cpu=cpu, cpu_family=family).name == name
 
-    @pytest.mark.parametrize("text", ["CPU implementer : 0x41\n", None])
-    def test_asks_the_platform_where_no_model_name_is_told(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
-    ) -> None:
-        cpuinfo = tmp_path / "cpuinfo"
-        if text is not None:
-            cpuinfo.write_text(text)
-        monkeypatch.setattr(platform, "processor", lambda: "")
-        monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-        assert host_facts(cpuinfo=cpuinfo)["cpu"] == "aarch64"
 
-    def test_counts_usable_cores(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
-        assert host_facts()["cores"] == 3
+class TestFieldsToMatch:
+    def test_exact_takes_every_decisive_field_and_any_the_device_alone(self) -> None:
+        for kind in ("times", "memory", "numerics", "compile"):
+            assert fields_to_match(kind, Match.EXACT, "cpu") == DECISIVE_FIELDS
+            assert fields_to_match(kind, Match.ANY, "cpu") == ("device",)
 
-    def test_counts_all_cores_where_none_are_set_apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delattr(os, "sched_getaffinity")
-        monkeypatch.setattr(os, "cpu_count", lambda: 64)
-        assert host_facts()["cores"] == 64
+    def test_compatible_times_may_differ_in_what_changes_both_sides_alike(self) -> None:
+        fields = fields_to_match("times", Match.COMPATIBLE, "cuda")
+        assert set(DECISIVE_FIELDS) - set(fields) == {"cores", "governor", "power_limit_watts", "application_clocks"}
+
+    def test_numerics_and_counters_travel_further_than_memory_and_memory_further_than_times(self) -> None:
+        compatible = {
+            kind: set(fields_to_match(kind, Match.COMPATIBLE, "cpu"))
+            for kind in ("numerics", "compile", "memory", "times")
+        }
+        assert compatible["numerics"] == compatible["compile"] < compatible["memory"] < compatible["times"]

@@ -11,7 +11,8 @@ from pytest_nnopt.torch_backend.facts import current_environment, device_key
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)
-GPU_FIELDS = {"gpu", "capability", "cuda", "triton"}
+VERSION_FIELDS = {"gpu", "capability", "cuda", "triton"}
+GPU_FIELDS = {*VERSION_FIELDS, "mig", "power_limit_watts", "application_clocks"}
 
 
 @pytest.fixture
@@ -19,6 +20,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torch speak as on a machine with a GPU."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace())
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
 
@@ -66,7 +68,7 @@ def test_determinism_changes_the_digest() -> None:
 def test_a_gpu_tells_its_name_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda package: f"{package} 3.5")
     fields = current_environment(GPU).fields
-    assert {name: fields[name] for name in GPU_FIELDS} == {
+    assert {name: fields[name] for name in VERSION_FIELDS} == {
         "gpu": "NVIDIA H200",
         "capability": "9.0",
         "cuda": "13.0",
