@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pytest_nnopt.model import CheckName
-
 if TYPE_CHECKING:
-    from pytest_nnopt.results import CaseResult
-
-_FIGURES = (CheckName.SPEEDUP, CheckName.LATENCY)
+    from pytest_nnopt.results import CaseResult, CheckRecord
 
 
 def junit_properties(result: CaseResult) -> list[tuple[str, str]]:
-    """Return names and values: the outcome, and the figures of the timing checks."""
+    """Return names and values: the outcome, each check's outcome and figures, and how many processes measured."""
     name = re.search(r"#([^#\]]+)$", result.id)
     prefix = f"nnopt.{name[1]}" if name else "nnopt"
-    figures = [(check.name, check.value) for check in result.checks if check.name in _FIGURES]
-    return [
-        (f"{prefix}.outcome", result.outcome.value),
-        *((f"{prefix}.{check.value}", f"{value:.4g}") for check, value in figures if value is not None),
-    ]
+    figures = [(f"{prefix}.outcome", result.outcome.value)]
+    for check in result.checks:
+        figures += _of_check(check, f"{prefix}.{check.name.value}")
+    if result.timing:
+        figures.append((f"{prefix}.processes", str(len(result.timing))))
+    return figures
+
+
+def _of_check(check: CheckRecord, prefix: str) -> Iterator[tuple[str, str]]:
+    yield f"{prefix}.outcome", check.outcome.value
+    interval = check.interval
+    figures = {
+        prefix: check.value,
+        f"{prefix}.low": interval.low if interval else None,
+        f"{prefix}.high": interval.high if interval else None,
+        f"{prefix}.limit": check.limit if check.value is not None else None,
+    }
+    for name, figure in figures.items():
+        if figure is not None:
+            yield name, f"{figure:.4g}"

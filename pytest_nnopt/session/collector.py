@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.errors import NnoptError
+from pytest_nnopt.files import write_text
+from pytest_nnopt.report.annotations import Place, render_annotations
+from pytest_nnopt.report.benchmark_json import render_benchmark_json
 from pytest_nnopt.report.files import write_html, write_json
-from pytest_nnopt.report.terminal import Line, render_table
+from pytest_nnopt.report.markdown import append_summary, render_markdown
+from pytest_nnopt.report.openmetrics import render_openmetrics
+from pytest_nnopt.report.terminal import WIDTH, Line, render_section
 from pytest_nnopt.results import CaseMessage, RunResults
 from pytest_nnopt.session.recording import commit
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.store import BaselineStore
+
+EXPORTS: Mapping[str, Callable[[RunResults, Path], str]] = MappingProxyType(
+    {
+        "markdown": lambda results, _: render_markdown(results),
+        "openmetrics": lambda results, _: render_openmetrics(results),
+        "benchmark_json": lambda results, root: render_benchmark_json(
+            results, written=datetime.now(timezone.utc), revision=_revision(root)
+        ),
+    }
+)
+"""What the results are written as, besides JSON and HTML: from results and the project's directory to text."""
 
 
 class Collector:
@@ -31,6 +50,8 @@ class Collector:
         self._messages: dict[str, CaseMessage] = {}
         self._recorded: list[str] = []
         self._problems: list[str] = []
+        self._notes: list[str] = []
+        self._places: dict[str, Place] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -42,10 +63,12 @@ class Collector:
         """Whether something that should have been recorded was not."""
         return bool(self._problems)
 
-    def receive(self, test_id: str, texts: list[str], *, has_passed: bool) -> None:
+    def receive(self, test_id: str, texts: list[str], *, has_passed: bool, place: Place | None = None) -> None:
         """Take the cases of a test whose body has run; a later attempt replaces an earlier one."""
         messages = [CaseMessage.model_validate_json(text) for text in texts]
         self._messages.update({message.result.id: message for message in messages})
+        if place is not None:
+            self._places.update({message.result.id: place for message in messages})
         self._pending[test_id] = messages if has_passed else []
 
     def finish_test(self, test_id: str, *, has_passed: bool) -> None:
@@ -75,10 +98,31 @@ class Collector:
         except NnoptError as error:
             self._problems.append(str(error))
 
-    def summary(self) -> list[Line]:
+    def write_export(self, kind: str, path: Path) -> None:
+        """Write the results as a ``kind`` of ``EXPORTS``; a failure to do so becomes a problem of the run."""
+        try:
+            write_text(path, EXPORTS[kind](self.results(), self._root))
+        except NnoptError as error:
+            self._problems.append(str(error))
+
+    def append_summary(self, path: Path) -> None:
+        """Append the Markdown summary to a step's; it was not asked for, so a failure to do so is but mentioned."""
+        try:
+            append_summary(path, self.results())
+        except NnoptError as error:
+            self._notes.append(str(error))
+
+    def annotations(self) -> list[str]:
+        """Return the workflow commands that put the worst cases on the lines of their tests."""
+        return render_annotations([message.result for message in self._messages.values()], self._places)
+
+    def summary(self, *, width: int = WIDTH, is_verbose: bool = False) -> list[Line]:
         """Return the lines of the terminal section."""
-        table = render_table(message.result for message in self._messages.values())
-        return table + [Line(line) for line in (*self._recorded, *self._problems)]
+        environments = sorted({message.to_environment().name for message in self._messages.values()})
+        results = [message.result for message in self._messages.values()]
+        head = [Line(f"on {', '.join(environments)}")]
+        tail = [Line(line) for line in (*self._recorded, *self._notes, *self._problems)]
+        return head + render_section(results, width=width, is_verbose=is_verbose) + tail
 
     def _record(self, message: CaseMessage) -> None:
         try:

@@ -2,29 +2,23 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_nnopt.baseline.schema import Evidence
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.report.junit import junit_properties
-from tests.builders import CASE_ID, make_check, make_result, make_timing
+from tests.builders import CASE_ID, make_check, make_result
+from tests.unit.report.golden import golden
+from tests.unit.report.samples import SLOW
 
 
-def test_the_outcome_and_the_timing_figures_are_properties() -> None:
-    result = make_result(
-        make_check(CheckName.NUMERICS, value=0.5),
-        make_check(CheckName.SPEEDUP, value=1.234567),
-        make_check(CheckName.LATENCY, Outcome.FAILED, value=0.2),
-        evidence=Evidence(timing=make_timing()),
-    )
-    assert junit_properties(result) == [
-        ("nnopt.outcome", "failed"),
-        ("nnopt.speedup", "1.235"),
-        ("nnopt.latency", "0.2"),
-    ]
+def test_every_check_and_its_figures_are_properties() -> None:
+    assert "".join(f"{name}={value}\n" for name, value in junit_properties(SLOW)) == golden("junit_properties.txt")
 
 
 def test_a_figure_that_is_unknown_is_left_out() -> None:
-    result = make_result(make_check(CheckName.SPEEDUP, Outcome.INCONCLUSIVE))
-    assert junit_properties(result) == [("nnopt.outcome", "inconclusive")]
+    result = make_result(make_check(CheckName.SPEEDUP, Outcome.INCONCLUSIVE, limit=1.5))
+    assert junit_properties(result) == [
+        ("nnopt.outcome", "inconclusive"),
+        ("nnopt.speedup.outcome", "inconclusive"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.model import CheckName, Outcome
+from pytest_nnopt.report.annotations import Place
 from pytest_nnopt.results import RunResults
-from pytest_nnopt.session.collector import Collector
+from pytest_nnopt.session.collector import EXPORTS, Collector
 from tests.builders import CASE_ID, make_check, make_environment, make_evidence, make_message, make_result
 
 HERE = make_environment()
@@ -139,6 +140,41 @@ def test_a_results_file_that_cannot_be_written_is_a_problem(collector: Collector
     collector.write_json(tmp_path / "file" / "nnopt.json")
     assert collector.has_problems
     assert collector.summary()[-1].text.startswith("cannot write ")
+
+
+def test_every_export_is_written(collector: Collector, tmp_path: Path) -> None:
+    collector.receive(CASE_ID, [text_of()], has_passed=True)
+    for kind in EXPORTS:
+        collector.write_export(kind, tmp_path / kind)
+    assert (tmp_path / "markdown").read_text().startswith("## nnopt: 1 cases, none failed")
+    assert (tmp_path / "openmetrics").read_text().endswith("# EOF\n")
+    assert json.loads((tmp_path / "benchmark_json").read_text())["benchmarks"][0]["fullname"] == CASE_ID
+    assert not collector.has_problems
+
+
+def test_an_export_that_cannot_be_written_is_a_problem(collector: Collector, tmp_path: Path) -> None:
+    collector.write_export("markdown", tmp_path)
+    assert collector.has_problems
+
+
+def test_a_summary_nobody_asked_for_is_no_problem(collector: Collector, tmp_path: Path) -> None:
+    collector.receive(CASE_ID, [text_of()], has_passed=True)
+    collector.append_summary(tmp_path / "summary.md")
+    collector.append_summary(tmp_path)
+    assert (tmp_path / "summary.md").read_text().startswith("## nnopt")
+    assert not collector.has_problems
+    assert collector.summary()[-1].text.startswith("cannot append the summary")
+
+
+def test_annotations_know_the_tests_place(collector: Collector) -> None:
+    collector.receive(CASE_ID, [text_of(outcome=Outcome.FAILED)], has_passed=False, place=Place("a.py", 7))
+    (command,) = collector.annotations()
+    assert command.startswith("::error file=a.py,line=7,")
+
+
+def test_the_summary_names_the_environment_first(collector: Collector) -> None:
+    collector.receive(CASE_ID, [text_of()], has_passed=True)
+    assert collector.summary()[0].text == f"on {HERE.name}"
 
 
 def test_a_recording_names_the_checked_out_commit(collector: Collector, tmp_path: Path) -> None:

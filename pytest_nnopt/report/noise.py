@@ -1,0 +1,90 @@
+"""How much the measured times of cases varied, and what was done about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.units import format_percent
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import ProcessRecord
+    from pytest_nnopt.results import CaseResult
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The scatter of one case's times.
+
+    Attributes:
+        processes: how many processes measured it.
+        blocks: blocks they kept together.
+        dropped: blocks thrown away because the machine was disturbed.
+        unsteady: processes whose times had not settled when the first block was kept.
+        between: standard deviation of the log-ratio from process to process; None of one process.
+        within: standard error of one process's log-ratio from its own blocks.
+    """
+
+    processes: int
+    blocks: int
+    dropped: int
+    unsteady: int
+    between: float | None
+    within: float
+
+
+def noise_of(timing: Sequence[ProcessRecord]) -> Noise | None:
+    """Return the scatter of a case's times, None where none were measured."""
+    if not timing:
+        return None
+    ratios = [process.candidate_to_reference for process in timing]
+    return Noise(
+        processes=len(timing),
+        blocks=sum(ratio.blocks for ratio in ratios),
+        dropped=sum(process.dropped_blocks for process in timing),
+        unsteady=sum(not process.is_steady for process in timing),
+        between=stdev(ratio.log_ratio for ratio in ratios) if len(ratios) > 1 else None,
+        within=math.sqrt(fmean(ratio.variance for ratio in ratios)),
+    )
+
+
+def describe_noise(results: Iterable[CaseResult]) -> str | None:
+    """Say in one line how the times of a run varied, None where none were measured."""
+    noises = [noise for result in results if (noise := noise_of(result.timing)) is not None]
+    if not noises:
+        return None
+    between = [noise.between for noise in noises if noise.between is not None]
+    fewest, most = min(noise.processes for noise in noises), max(noise.processes for noise in noises)
+    parts = [
+        f"{most} process{'es' if most > 1 else ''} a case"
+        if fewest == most
+        else f"{fewest} to {most} processes a case",
+        f"{_up_to(between)} from process to process" if between else "one process shows no variation between processes",
+        f"{_up_to([noise.within for noise in noises])} within one",
+        *_what_was_lost(sum(n.blocks for n in noises), sum(n.dropped for n in noises), sum(n.unsteady for n in noises)),
+    ]
+    return ", ".join(parts)
+
+
+def describe_case_noise(noise: Noise) -> str:
+    """Say in one line how the times of one case varied."""
+    between = "" if noise.between is None else f"{format_percent(noise.between)} from process to process, "
+    parts = [
+        f"{noise.processes} process{'es' if noise.processes > 1 else ''}, {noise.blocks} blocks",
+        f"{between}{format_percent(noise.within)} within one",
+        *_what_was_lost(noise.blocks, noise.dropped, noise.unsteady),
+    ]
+    return ", ".join(parts)
+
+
+def _what_was_lost(blocks: int, dropped: int, unsteady: int) -> list[str]:
+    lost = [f"{dropped} of {blocks + dropped} blocks dropped"] if dropped else []
+    return [*lost, f"{unsteady} not settled"] if unsteady else lost
+
+
+def _up_to(values: Sequence[float]) -> str:
+    low, high = format_percent(min(values)), format_percent(max(values))
+    return high if low == high else f"{low} to {high}"
