@@ -31,6 +31,9 @@ from pytest_nnopt.torch_backend.threads import thread_count
 if TYPE_CHECKING:
     from pytest_nnopt.environment import Environment
 
+_PLAIN = ("-p", "no:cacheprovider", "-p", "no:randomly")
+"""Every run's arguments: leave no files, and keep the order of the tests."""
+
 LAVISH_BYTES = 10**9
 """Peak memory of a stored baseline: more than any test's model takes."""
 
@@ -107,11 +110,11 @@ class Project:
 
     def run(self, *arguments: str) -> pytest.RunResult:
         """Run pytest here, in this process."""
-        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+        return self.pytester.runpytest_inprocess(*_PLAIN, *arguments)
 
     def run_apart(self, *arguments: str) -> pytest.RunResult:
         """Run pytest here, in a process of its own."""
-        return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
+        return self.pytester.runpytest_subprocess(*_PLAIN, *arguments)
 
     def results(self, path: str = "results.json") -> dict[str, Any]:
         """Return a results file as it was written."""
@@ -182,5 +185,7 @@ def _everything_imported() -> None:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, _everything_imported: None) -> Project:
     """Make a project whose clock is simulated."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
+        monkeypatch.delenv(name, raising=False)
     pytester.makeconftest(SIMULATED_CLOCK)
     return Project(pytester)
