@@ -29,7 +29,8 @@ _EXPLAINING = ("graphs", "calls_captured", "guards", "fused_nodes", "nodes_befor
 """Figures that tell why others moved. None is judged: fewer fused nodes may mean a smaller model, more graphs another
 shape that the test declares. Where they cost anything, a judged figure moves."""
 
-_WORDS = {"calls_captured": "calls captured", "nodes_before_fusion": "nodes before fusion"}
+_BYTES = "accessed by kernels"
+_WORDS = {"bytes_accessed": _BYTES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Figure:
     def _write(self, value: int | None) -> str:
         if value is None:
             return "unknown"
-        return format_bytes(value) if self.name.startswith("bytes") else str(value)
+        return format_bytes(value) if self.name == _BYTES else str(value)
 
 
 def judged_figures(facts: CompileFacts, level: CompileLevel | None, *, bytes_tolerance: float) -> list[Figure]:
@@ -99,7 +100,7 @@ def explaining_figures(facts: CompileFacts, level: CompileLevel) -> list[Figure]
     """Return figures that are not judged but say what moved; of generated code only where it is comparable."""
     names = _EXPLAINING[:3] if level.code_differences else _EXPLAINING
     return [
-        Figure(_WORDS.get(name, name.replace("_", " ")), _counted(facts, name), _counted(level.record, name))
+        Figure(name.replace("_", " "), _counted(facts, name), _counted(level.record, name))
         for name in names
     ]
 
@@ -155,7 +156,7 @@ def _code_figures(facts: CompileFacts, level: CompileLevel | None, bytes_toleran
     for name in CODE_COUNTERS:
         now, before = (getattr(side, kernels.get(name, ""), None) for side in (facts, level.record))
         yield Figure(
-            name.replace("_", " "),
+            _WORDS.get(name, name.replace("_", " ")),
             _counted(facts, name),
             _counted(level.record, name),
             new=tuple(_additions(now, before)),

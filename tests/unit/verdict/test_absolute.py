@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_nnopt.baseline.schema import Evidence, ProcessRecord, RatioRecord
+from pytest_nnopt.baseline.schema import Evidence, ProcessRecord, RatioRecord, WorkRecord
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.statistics.prior import DEFAULT_YARDSTICK_PRIOR
 from pytest_nnopt.verdict import Question, wanted_processes
@@ -93,3 +93,61 @@ def test_few_of_a_cases_false_alarms_are_spent_here() -> None:
     decision = decide_absolute(replace(question), make_timing(count=2))
     assert decision is not None
     assert decision.certainty.alarm_level == pytest.approx(0.2 * question.plan.look_at(2).alarm_level)
+
+
+BEFORE = WorkRecord(operators={"aten.mm.default": 2}, elements=100)
+AFTER = WorkRecord(operators={"aten.mm.default": 2, "aten.sin.default": 1}, elements=120)
+
+
+def compare_models(work: WorkRecord | None, before: WorkRecord | None = BEFORE, **fields: Any) -> Question:
+    return compare(work=work, baseline=Evidence(timing=fields.pop("timing", make_timing()), work=before), **fields)
+
+
+class TestAnotherModel:
+    def test_a_model_that_does_more_is_held_to_the_whole_limit_by_the_fixed_workload(self) -> None:
+        check = check_latency(compare_models(AFTER), slower_alike(1.15, 4))
+        assert check.outcome is Outcome.FAILED
+        assert check.reason.startswith("latency +15.0 % against the baseline [")
+        assert check.details[-1] == (
+            "the model itself changed (aten.sin.default 0 → 1), so eager's time is no measure: accept it with "
+            "pytest --nnopt-update"
+        )
+
+    def test_a_model_that_does_less_passes_though_its_ratio_to_eager_is_worse(self) -> None:
+        timing = tuple(
+            process.model_copy(update={"candidate_to_reference": make_process(math.log(1.5)).candidate_to_reference})
+            for process in slower_alike(0.8, 4)
+        )
+        assert check_latency(compare_models(AFTER), timing).outcome is Outcome.IMPROVED
+
+    def test_its_processes_are_asked_for_by_the_fixed_workload(self) -> None:
+        assert wanted_processes(compare_models(AFTER), slower_alike(1.1, 1)) == 2
+        assert wanted_processes(compare_models(BEFORE), slower_alike(1.1, 1)) == 1
+
+    def test_without_a_recorded_workload_nothing_can_be_told(self) -> None:
+        check = check_latency(compare_models(AFTER, timing=without_yardstick(3)), make_timing())
+        assert check.outcome is Outcome.INCONCLUSIVE
+        assert check.reason == "the model itself changed, and no time against a fixed workload was recorded"
+
+    def test_many_changes_are_cut_short(self) -> None:
+        many = WorkRecord(operators={f"aten.op{index}": 1 for index in range(9)}, elements=100)
+        check = check_latency(compare_models(many), make_timing())
+        assert "(aten.mm.default 2 → 0, aten.op0 0 → 1, aten.op1 0 → 1, aten.op2 0 → 1, …)" in check.details[-1]
+
+    @pytest.mark.parametrize(
+        ("work", "before", "changes"),
+        [
+            (BEFORE, BEFORE, ()),
+            (None, BEFORE, ()),
+            (AFTER, None, ()),
+            (BEFORE.model_copy(update={"elements": 400}), BEFORE, ("tensor elements 100 → 400",)),
+        ],
+        ids=["the same", "not counted now", "not recorded", "other shapes"],
+    )
+    def test_what_counts_as_another_model(
+        self, work: WorkRecord | None, before: WorkRecord | None, changes: tuple[str, ...]
+    ) -> None:
+        assert compare_models(work, before).changed_work == changes
+
+    def test_without_a_baseline_no_model_is_another(self) -> None:
+        assert compare(work=AFTER, baseline=None).changed_work == ()

@@ -244,7 +244,7 @@ class TestAgainstTheBaseline:
             ({"cudagraph_skips": 1}, "1 cudagraph skips, the baseline has 0"),
             ({"generated_kernels": 3}, "3 generated kernels, the baseline has 2"),
             ({"external_kernels": 2}, "2 external kernels, the baseline has 1"),
-            ({"bytes_accessed": 1050}, "1.03 KiB bytes accessed, the baseline has 1000 B"),
+            ({"bytes_accessed": 1050}, "1.03 KiB accessed by kernels, the baseline has 1000 B"),
         ],
     )
     def test_counters_may_not_grow(self, counters: dict[str, int], reason: str) -> None:

@@ -66,7 +66,7 @@ def test_counters_places_kernels_and_memory_are_listed() -> None:
         "what else moved:",
         "  graph breaks 0 → 1",
         "    new: model.py:7: call to print\n    print(x)",
-        "  bytes accessed 1000 B → 1.46 KiB",
+        "  accessed by kernels 1000 B → 1.46 KiB",
         "  graphs 1 → 2",
         "  generated kernel removed: cpp_fused_add-1",
         "  generated kernel added: cpp_fused_sort-2",
