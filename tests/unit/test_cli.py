@@ -10,7 +10,16 @@ from pytest_nnopt import __version__
 from pytest_nnopt.baseline.schema import CaseBaseline, Evidence
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.cli import main
-from tests.builders import CASE_ID, make_baseline, make_environment, make_evidence, make_recording
+from pytest_nnopt.results import RunResults
+from tests.builders import (
+    CASE_ID,
+    make_baseline,
+    make_check,
+    make_environment,
+    make_evidence,
+    make_recording,
+    make_result,
+)
 
 HERE = make_environment()
 
@@ -109,3 +118,22 @@ def test_a_broken_baseline_ends_with_status_four_and_one_line(
 
 def test_an_unknown_command_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(monkeypatch, "shew") == 2
+
+
+def test_report_makes_a_page_of_a_results_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, page = tmp_path / "results.json", tmp_path / "page.html"
+    results.write_text(RunResults(environment={}, cases=(make_result(make_check()),)).model_dump_json(by_alias=True))
+    assert run(monkeypatch, "report", results, "-o", page) == 0
+    assert capsys.readouterr().out == f"wrote {page}\n"
+    assert "The case passed" in page.read_text(encoding="utf-8")
+    assert run(monkeypatch, "report", results, "--output", page, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"html": str(page)}
+
+
+def test_report_names_what_it_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "report", tmp_path / "results.json") == 4
+    assert capsys.readouterr().err.startswith("nnopt: cannot read ")

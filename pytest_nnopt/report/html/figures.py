@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOST_LEAVES = 16
 """Leaves of a case that are shown, the worst ones."""
 
+_FAR_BEYOND = 1000
 _UNKNOWN = "-"
 _MEMORY = {
     "peak": "peak memory",
@@ -98,7 +99,9 @@ def list_leaves(leaves: Sequence[LeafResult]) -> tuple[LeafRow, ...]:
 def _share(leaf: LeafResult) -> str:
     if leaf.excess is None:
         return "must match"
-    return f"{leaf.excess:.2g}x" if leaf.excess >= 1 else format_percent(leaf.excess)
+    if leaf.excess < 1:
+        return format_percent(leaf.excess)
+    return f"{leaf.excess:.3g}x" if leaf.excess < _FAR_BEYOND else f"over {_FAR_BEYOND}x"
 
 
 def _errors(*figures: float | None) -> tuple[str, str, str]:

@@ -64,7 +64,8 @@ def _draw_interval(case: CaseResult, name: str) -> Picture | None:
     marks = _marks(case)
     caption += "".join(f"; {mark.label} at {mark.value:.3g}" for mark in marks if mark.is_limit)
     svg = plot_intervals(sides, marks, unit=_UNIT, name=f"{name}-interval", label=f"Intervals: {caption}")
-    return _picture("Time against the baseline", f"{caption}. Bars are 95 % intervals.", svg)
+    title = "Time against the baseline" if len(sides) > 1 else "Time against eager"
+    return _picture(title, f"{caption}. Bars are 95 % intervals.", svg)
 
 
 def _draw_processes(case: CaseResult, name: str) -> Picture | None:

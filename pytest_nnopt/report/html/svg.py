@@ -79,7 +79,7 @@ def to_svg(figure: Figure, *, name: str, label: str) -> str:
     root = ElementTree.fromstring(buffer.getvalue())
     _keep_drawing_alone(root)
     for element in root.iter():
-        _take_style_apart(element)
+        take_style_apart(element)
     _drop_unused_names(root)
     for size in ("width", "height", "version"):
         root.attrib.pop(size, None)
@@ -96,8 +96,11 @@ def _keep_drawing_alone(root: ElementTree.Element) -> None:
                 parent.remove(child)
 
 
-def _take_style_apart(element: ElementTree.Element) -> None:
-    """Turn a style into attributes, which a page that allows no inline style shows, in the page's colours."""
+def take_style_apart(element: ElementTree.Element) -> None:
+    """Turn a style into attributes, which a page that allows no inline style shows, in the page's colours.
+
+    A font is its size alone, since the family is the page's; matplotlib before 3.11 writes all of it as one property.
+    """
     style = element.attrib.pop("style", "")
     for declaration in filter(None, map(str.strip, style.split(";"))):
         name, _, value = declaration.partition(":")
