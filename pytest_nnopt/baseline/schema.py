@@ -212,6 +212,18 @@ class MemoryRecord(Record):
     reference_gradient_bytes: Count | None = None
 
 
+class WorkRecord(Record):
+    """What one call of the reference does: if it is the same, what it costs tells the machine's state.
+
+    Attributes:
+        operators: how often each operator runs.
+        elements: elements of all tensors that they take and return.
+    """
+
+    operators: dict[str, Count]
+    elements: Count
+
+
 class Evidence(Record):
     """Everything that was measured of a case; a part that was not measured is absent."""
 
@@ -220,6 +232,7 @@ class Evidence(Record):
     origin: OriginRecord | None = None
     compile: CompileRecord | None = None
     memory: MemoryRecord | None = None
+    work: WorkRecord | None = None
 
 
 class Recording(Record):

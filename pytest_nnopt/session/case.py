@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_nnopt.baseline.numbers import NumericsLevel
-from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, OriginRecord, ProcessRecord
+from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, OriginRecord, ProcessRecord, WorkRecord
 from pytest_nnopt.errors import PairError
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.measurement.exclusive import exclusive
@@ -43,6 +43,7 @@ from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
 from pytest_nnopt.torch_backend.samples import Sample, build_samples
 from pytest_nnopt.torch_backend.threads import thread_count
 from pytest_nnopt.torch_backend.timing import time_sides
+from pytest_nnopt.torch_backend.work import count_work
 from pytest_nnopt.verdict import Observed, judge, keep_exact_failures
 
 if TYPE_CHECKING:
@@ -213,6 +214,16 @@ class CaseRun:
         with torch_kept_quiet():
             return complete_compile_time(self.reference, step, built, self.cache_dir, samples=self.samples)
 
+    @cached_property
+    def work(self) -> WorkRecord | None:
+        """What one call of the eager side does; None where it cannot be counted, as when the model raises."""
+        try:
+            with torch_kept_quiet():
+                found = count_work(copy_side(self.reference))
+        except Exception:
+            return None
+        return WorkRecord(operators=dict(found.operators), elements=found.elements)
+
     def another_reference(self) -> Side:
         """Return a further copy of the eager side."""
         return copy_side(self.reference)
@@ -242,6 +253,7 @@ class CaseRun:
             origin=observed.recorded.origin if observed.recorded is not None else None,
             compile=record_compile(observed.compile, observed.compile_time),
             memory=observed.memory,
+            work=self.work if observed.timing else None,
         )
 
     def close(self) -> None:
@@ -262,6 +274,7 @@ def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseM
     question = gate.question(case_id, test_id, run.environment)
     earlier = gate.earlier.get(case_id)
     if gate.base is None:
+        question = replace(question, work=run.work if question.wants_timing else None)
         comparison = Comparison(question, *_timing(run, gate, question, test_id))
     else:
         comparison = compare_with_base(run, gate, question, test_id)

@@ -6,12 +6,14 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
 from pytest_nnopt.baseline.level import with_recording
+from pytest_nnopt.baseline.numbers import NumericsLevel
 from pytest_nnopt.baseline.schema import CaseBaseline, Recording
 from pytest_nnopt.model import Outcome
 from pytest_nnopt.statistics.decision import decide_regression
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.counters import CODE_COUNTERS
+from pytest_nnopt.verdict.drift import find_drift
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,8 +75,21 @@ def _compile_changes(before: CompileRecord, now: CompileRecord) -> list[str]:
     return [f"{name.replace('_', ' ')} {old} → {new}" for name, (old, new) in pairs.items() if old != new]
 
 
+def _numerics_changes(question: Question, before: Evidence, now: CaseResult) -> list[str]:
+    """Say whether the reference is another one, or the candidate's error larger."""
+    drift = find_drift(
+        NumericsLevel(now.numerics, now.origin),
+        NumericsLevel(before.numerics, before.origin),
+        growth=question.config.limits.error_growth,
+    )
+    if drift.why_not_told is not None:
+        return ["other numbers"]
+    changed = [f"the reference: {drift.changed[0]}"] if drift.changed else []
+    return changed + [f"the candidate's error: {what}" for what in drift.grown[:1]]
+
+
 def _changes(question: Question, before: Evidence, now: CaseResult) -> tuple[str, ...]:
-    changes = []
+    changes = [f"the model's work: {what}" for what in question.changed_work[:1]]
     if before.compile is not None and now.compile is not None:
         changes += _compile_changes(before.compile, now.compile)
     if before.timing and now.timing:
@@ -87,6 +102,6 @@ def _changes(question: Question, before: Evidence, now: CaseResult) -> tuple[str
         )
         if decision.outcome in (Outcome.FAILED, Outcome.IMPROVED):
             changes.append(f"latency {format_percent(decision.change, signed=True)}")
-    if before.numerics and now.numerics and before.numerics.keys() != now.numerics.keys():
-        changes.append("other outputs")
+    if before.numerics and now.numerics:
+        changes += _numerics_changes(question, before, now)
     return tuple(changes)

@@ -2,7 +2,9 @@
 
 The ratio to eager is the precise figure, and blind to whatever slows both sides. The ratio to the fixed workload sees
 that, with several times the noise. It also moves with what the machine shares between its guests, which stays as it is
-for a whole run. So it only ever fails a case, and only for a slowdown well beyond the limit.
+for a whole run. So while eager does the work that it did in the baseline, the fixed workload only ever fails a case,
+and only for a slowdown well beyond the limit. Once the model itself has changed, eager is no measure any more, and the
+fixed workload alone decides.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ SESSION_SHARE = 0.5
 
 
 def decide_absolute(question: Question, timing: Sequence[ProcessRecord]) -> Decision | None:
-    """Compare the candidate's time over the fixed workload's with the baseline's; None where that was not recorded."""
+    """Compare the candidate's time over the fixed workload's with the baseline's; None where that was not recorded.
+
+    It has the case's whole limit and all of its false alarms where it decides alone.
+    """
     baseline = question.baseline
     if baseline is None or CheckName.LATENCY not in question.asked:
         return None
@@ -43,9 +48,11 @@ def decide_absolute(question: Question, timing: Sequence[ProcessRecord]) -> Deci
     return decide_regression(
         now,
         before,
-        limit=LIMIT_FACTOR * question.latency_limit,
+        limit=question.latency_limit * (1 if question.changed_work else LIMIT_FACTOR),
         prior=question.absolute_prior,
-        plan=replace(question.plan, false_alarms=ALARM_SHARE * question.plan.false_alarms),
+        plan=question.plan
+        if question.changed_work
+        else replace(question.plan, false_alarms=ALARM_SHARE * question.plan.false_alarms),
         session_share=SESSION_SHARE,
     )
 

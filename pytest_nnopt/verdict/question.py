@@ -10,7 +10,7 @@ from pytest_nnopt.baseline.numbers import NumericsLevel
 from pytest_nnopt.model import Check, CheckName, CompileFacts, CompileTime, Outcome
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, ProcessRecord
+    from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, ProcessRecord, WorkRecord
     from pytest_nnopt.config import CaseConfig
     from pytest_nnopt.numerics import NumericsComparison
     from pytest_nnopt.statistics.prior import VariancePrior
@@ -63,6 +63,7 @@ class Question:
             compared with.
         foreign_numerics: where the baseline holds no numbers, ones recorded elsewhere.
         is_recording_missing: whether a missing baseline is recorded now instead of failing the case.
+        work: what the reference does now, where times are asked for.
         base: the revision that is compared with, in words; None where the baseline is a stored one.
     """
 
@@ -79,6 +80,7 @@ class Question:
     baseline: Evidence | None = None
     missing_reason: str = ""
     is_recording_missing: bool = False
+    work: WorkRecord | None = None
     base: str | None = None
     foreign_compilation: CompileLevel | None = None
     foreign_numerics: NumericsLevel | None = None
@@ -100,6 +102,17 @@ class Question:
         if self.baseline is not None and self.baseline.numerics:
             return NumericsLevel(self.baseline.numerics, self.baseline.origin)
         return self.foreign_numerics
+
+    @property
+    def changed_work(self) -> tuple[str, ...]:
+        """What the reference does that it did not do in the baseline, or the other way round; empty where unknown."""
+        before = self.baseline.work if self.baseline is not None else None
+        if self.work is None or before is None or self.work == before:
+            return ()
+        names = sorted({*self.work.operators, *before.operators})
+        counts = [(name, before.operators.get(name, 0), self.work.operators.get(name, 0)) for name in names]
+        changes = [f"{name} {old} → {new}" for name, old, new in counts if old != new]
+        return tuple(changes) or (f"tensor elements {before.elements} → {self.work.elements}",)
 
     @property
     def latency_limit(self) -> float:

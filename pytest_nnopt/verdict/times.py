@@ -25,18 +25,22 @@ if TYPE_CHECKING:
     from pytest_nnopt.verdict.question import Question
 
 
+_SHOWN_OPERATORS = 4
+
+
 def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int:
     """Return how many processes are wanted in all: for a recording, or for the next look of a timing decision.
 
     Decisions look only when that many are there. To look in between would spend what is set aside for the next look.
     """
+    absolute = decide_absolute(question, timing)
     decisions = (
         _decide_speedup(question, timing),
-        _decide_latency(question, timing),
+        absolute if question.changed_work else _decide_latency(question, timing),
         _decide_device_time(question, timing),
     )
     looks = [decision.next_look or 0 for decision in decisions if decision is not None]
-    confirming = confirming_look(decide_absolute(question, timing))
+    confirming = confirming_look(absolute)
     return max(1, question.recorded_processes, len(timing), confirming, *looks)
 
 
@@ -77,16 +81,28 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
     if not question.baseline.timing:
         reason = "the baseline holds no times; record them with pytest --nnopt-update"
         return Check(CheckName.LATENCY, Outcome.NO_BASELINE, reason, limit=limit)
-    decision = _decide_latency(question, timing)
+    decision, absolute = _decide_latency(question, timing), decide_absolute(question, timing)
+    if question.changed_work:
+        return _latency_of_another_model(question, absolute)
     if decision is None:
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, "latency was not measured", limit=limit)
-    absolute = decide_absolute(question, timing)
     if absolute is not None and absolute.outcome is Outcome.FAILED and decision.outcome is not Outcome.FAILED:
         return _latency(
             absolute, describe_shared_slowdown(absolute, limit), limit, (_describe_latency(decision, limit),)
         )
     details = () if absolute is None else (describe_absolute(absolute),)
     return _latency(decision, _describe_latency(decision, limit), limit, details)
+
+
+def _latency_of_another_model(question: Question, absolute: Decision | None) -> Check:
+    """Answer where eager does other work than in the baseline, so that its time tells nothing about the machine."""
+    limit, changes = question.latency_limit, question.changed_work
+    shown = ", ".join(changes[:_SHOWN_OPERATORS]) + (", …" if len(changes) > _SHOWN_OPERATORS else "")
+    why = f"the model itself changed ({shown}), so eager's time is no measure: accept it with pytest --nnopt-update"
+    if absolute is None:
+        reason = "the model itself changed, and no time against a fixed workload was recorded"
+        return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=(why,))
+    return _latency(absolute, _describe_latency(absolute, limit), limit, (why,))
 
 
 def _latency(decision: Decision, reason: str, limit: float, details: tuple[str, ...]) -> Check:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,8 @@ def without_yardstick(count: int) -> tuple[ProcessRecord, ...]:
     return tuple(make_process().model_copy(update={"candidate_to_yardstick": None}) for _ in range(count))
 
 
-def compare(**fields: object) -> Question:
-    usual: dict[str, object] = {"is_comparing": True, "baseline": Evidence(timing=make_timing())}
+def compare(**fields: Any) -> Question:
+    usual: dict[str, Any] = {"is_comparing": True, "baseline": Evidence(timing=make_timing())}
     return make_question(**{**usual, **fields})
 
 
