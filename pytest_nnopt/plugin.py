@@ -225,6 +225,16 @@ class Reporting:
         self._config = config
         self._collector: Collector | None = None
 
+    def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
+        """Announce what is asked of the cases; a run without them says nothing."""
+        gate = self._config.stash.get(_GATE, None)
+        test_ids = [item.nodeid for item in items if gate is not None and item.nodeid in gate.configs]
+        if gate is None or not test_ids:
+            return []
+        from pytest_nnopt.session.header import describe_run
+
+        return describe_run(gate, test_ids)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather the cases of a finished test, and record them once its teardown has passed, too."""
         texts = getattr(report, "nnopt_cases", None)

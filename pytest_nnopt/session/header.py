@@ -1,0 +1,64 @@
+"""What a run says before it starts: how many tests, what they are asked, and where there are baselines for them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.environment import Environment
+from pytest_nnopt.host import host_facts
+from pytest_nnopt.model import CheckName
+from pytest_nnopt.session.gate import Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_nnopt.session.gate import Gate
+
+_ASKED_OF_THE_BASELINE = (CheckName.LATENCY, CheckName.DEVICE_TIME, CheckName.MEMORY, CheckName.COMPILE_TIME)
+
+
+def describe_run(gate: Gate, test_ids: Sequence[str]) -> list[str]:
+    """Return the lines that announce a run of these tests. Neither torch nor a GPU is asked for it."""
+    asked = ", ".join(name.value for name in _asked(gate))
+    lines = [f"nnopt: {_count(len(test_ids), 'test')} on {_this_host().name}; checks: {asked or 'none'}"]
+    if gate.purpose is Purpose.UPDATE:
+        return [*lines, f"nnopt: baselines are recorded in {gate.store.root.name}/"]
+    if gate.base is not None:
+        return [*lines, f"nnopt: compared with {gate.base.description}, measured in this run"]
+    return lines if gate.purpose is Purpose.CHECK else [*lines, _describe_baselines(gate, test_ids)]
+
+
+def _describe_baselines(gate: Gate, test_ids: Sequence[str]) -> str:
+    """Say for how many of the tests there are baselines, by environment."""
+    found = {name: _with_baseline(gate, name, test_ids) for name in gate.store.environments()}
+    parts = [f"{count} of {len(test_ids)} on {name}" for name, count in found.items() if count]
+    if parts:
+        return f"nnopt: baselines for {', '.join(parts)}"
+    return f"nnopt: no baselines in {gate.store.root.name}/; record some with pytest --nnopt-update"
+
+
+def _with_baseline(gate: Gate, environment_name: str, test_ids: Sequence[str]) -> int:
+    cases = [baseline.case for baseline in gate.store.read_all(environment_name)]
+    return sum(any(case == test_id or case.startswith(f"{test_id}#") for case in cases) for test_id in test_ids)
+
+
+def _asked(gate: Gate) -> list[CheckName]:
+    is_comparing = gate.purpose is Purpose.COMPARE or gate.base is not None
+    is_speedup_declared = any(config.speedup.min is not None for config in gate.configs.values())
+    return [
+        name
+        for name in CheckName
+        if gate.settings.is_asked(name)
+        and (is_comparing or name not in _ASKED_OF_THE_BASELINE)
+        and (is_speedup_declared or name is not CheckName.SPEEDUP)
+    ]
+
+
+def _this_host() -> Environment:
+    """Return what is known of this host without loading torch."""
+    return Environment({**host_facts(), "device": "cpu", "torch": importlib.metadata.version("torch")})
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
