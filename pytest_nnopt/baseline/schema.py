@@ -16,10 +16,12 @@ SCHEMA_VERSION = 1
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**63)]  # beyond any count, and what is computed from it is still finite
 LogRatio = Annotated[float, Field(ge=-50, le=50)]  # beyond any two times, and its exponential is still finite
 Variance = Annotated[float, Field(ge=0, le=50**2)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+Revision = Annotated[str, Field(pattern=r"^[^-\s][^\s]{0,199}$")]  # never read as an option by whoever hands it to git
+Reason = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Record(BaseModel):
@@ -242,12 +244,14 @@ class Recording(Record):
         recorded: when, with time zone.
         environment: digest of the environment, a key of ``environment.json``.
         revision: commit of the measured code, where there is one.
+        reason: why a figure worse than the accepted one was accepted; None where none was.
         evidence: what was measured.
     """
 
     recorded: AwareDatetime
     environment: Digest
-    revision: str | None = None
+    revision: Revision | None = None
+    reason: Reason | None = None
     evidence: Evidence
 
 
@@ -259,6 +263,8 @@ class CaseBaseline(Record):
         case: id of the case.
         recordings: accepted evidence; the last one is the level to compare with, together with earlier ones that
             agreed with it.
+        anchors: of each environment whose level has moved since, the best level that was accepted, times and memory
+            alone: against it the sum of many small steps shows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -266,6 +272,7 @@ class CaseBaseline(Record):
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     case: str
     recordings: Annotated[tuple[Recording, ...], Field(min_length=1)]
+    anchors: tuple[Recording, ...] = ()
 
 
 class EnvironmentFile(Record):

@@ -18,6 +18,9 @@ from pytest_nnopt.files import write_text
 _ENVIRONMENT_FILE = "environment.json"
 _LARGEST_FILE_BYTES = 4 * 2**20
 _SIGNIFICANT_DIGITS = 6
+_DIGITS_OF_TRUTH = 9
+_TRUE_VALUES = ("norm", "sample")
+"""What a float64 run gave, which repeats to many digits; a changed constant may show in the sixth."""
 
 _RecordT = TypeVar("_RecordT", bound=BaseModel)
 
@@ -175,12 +178,12 @@ def _first_problem(error: ValidationError) -> str:
     return f"{'.'.join(str(part) for part in detail['loc']) or 'file'}: {detail['msg']}"
 
 
-def _rounded(value: Any) -> Any:
-    """Round every float to six significant digits, far below any noise, so that diffs stay short."""
+def _rounded(value: Any, digits: int = _SIGNIFICANT_DIGITS) -> Any:
+    """Round every float to six significant digits, below any noise, so that diffs stay short; true values to nine."""
     if isinstance(value, float) and math.isfinite(value):
-        return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+        return float(f"{value:.{digits}g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _rounded(item, _DIGITS_OF_TRUTH if key in _TRUE_VALUES else digits) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_rounded(item) for item in value]
+        return [_rounded(item, digits) for item in value]
     return value

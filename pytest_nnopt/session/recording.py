@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
+from pytest_nnopt.baseline.anchor import anchors_with
 from pytest_nnopt.baseline.level import with_recording
 from pytest_nnopt.baseline.numbers import NumericsLevel
 from pytest_nnopt.baseline.schema import CaseBaseline, Recording
@@ -14,6 +17,7 @@ from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.counters import CODE_COUNTERS
 from pytest_nnopt.verdict.drift import find_drift
+from pytest_nnopt.verdict.fitness import find_noise, find_unsoundness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,30 +30,89 @@ if TYPE_CHECKING:
 HowToRecord = Literal["replace", "append"]
 
 
-def plan_recording(question: Question, result: CaseResult) -> tuple[HowToRecord | None, tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class RecordingPlan:
+    """What becomes of a run's evidence.
+
+    Attributes:
+        how: ``replace`` makes it the baseline's new level, ``append`` adds it to the level there is; None leaves it out.
+        changes: what that changes, in words.
+        refusal: why evidence that was to be recorded is not; None where it is, or was not to be.
+        reason: the user's words for accepting a worse figure; None where no figure is worse.
+        starts_anew: whether drift counts from this level on, because it is faster, of another model, or accepted as worse.
+    """
+
+    how: HowToRecord | None = None
+    changes: tuple[str, ...] = ()
+    refusal: str | None = None
+    reason: str | None = None
+    starts_anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """How new evidence differs from the level: in words, what of it is worse, and whether it is another level of speed."""
+
+    texts: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
+    starts_anew: bool = False
+
+
+def plan_recording(
+    question: Question, result: CaseResult, *, worse: Sequence[str] = (), reason: str | None = None
+) -> RecordingPlan:
     """Decide whether a result is recorded, and how.
 
     Evidence that agrees with the level there is joins it, so that updates of unchanged code make the baseline surer of
-    its own variance; evidence that differs replaces it.
+    its own variance; evidence that differs replaces it. What is wrong, unsound, too noisy for the gate, or worse
+    without a reason is refused.
 
-    Returns:
-        how to record (None: not at all), and what that changes, in words.
+    Args:
+        question: what the case was asked.
+        result: what became of it.
+        worse: figures that the gate would not let pass against the accepted level.
+        reason: why worse figures are accepted.
     """
     is_missing = question.baseline is None
     is_wanted = question.is_updating or (question.is_comparing and question.is_recording_missing and is_missing)
-    if not is_wanted or result.outcome.is_failure:
-        return None, ()
+    if not is_wanted:
+        return RecordingPlan()
+    refusal = _refusal(question, result)
+    if refusal is not None:
+        return RecordingPlan(refusal=refusal)
     if question.baseline is None:
-        return "replace", ("new",)
+        return RecordingPlan("replace", ("new",), starts_anew=True)
     changes = _changes(question, question.baseline, result)
-    return ("replace" if changes else "append"), changes
+    worse = (*worse, *changes.worse)
+    if worse and reason is None:
+        return RecordingPlan(
+            refusal=f"it is worse than what was accepted: {worse[0]}; if that is intended, say why with --nnopt-reason TEXT"
+        )
+    return RecordingPlan(
+        "replace" if changes.texts else "append",
+        changes.texts or worse[:1],
+        reason=reason if worse else None,
+        starts_anew=changes.starts_anew or bool(worse),
+    )
+
+
+def _refusal(question: Question, result: CaseResult) -> str | None:
+    """Say why a result can be no baseline, whatever it is compared with; None where it can."""
+    failed = [check.name.value for check in result.checks if check.outcome is Outcome.FAILED]
+    missing = [check.name.value for check in result.checks if check.outcome is Outcome.NO_BASELINE]
+    if failed or missing:
+        return f"its checks do not pass ({', '.join(failed or missing)}); mend what they name first"
+    unsoundness = find_unsoundness(result.timing)
+    if unsoundness is not None:
+        return f"its times are unsound: {unsoundness}"
+    return find_noise(question, result.timing)
 
 
 def commit(store: BaselineStore, message: CaseMessage, *, revision: str | None = None) -> Path:
-    """Write a recorded case into the store and return its file.
+    """Write a recorded case into the store and return its file; of two at once, the second sees what the first wrote.
 
     Raises:
-        BaselineError: the store cannot be read.
+        BaselineError: the store cannot be read, or another process does not let go of it.
         OutputError: the store cannot be written; what was there is untouched.
     """
     environment = message.to_environment()
@@ -57,12 +120,16 @@ def commit(store: BaselineStore, message: CaseMessage, *, revision: str | None =
         recorded=datetime.now(timezone.utc).replace(microsecond=0),
         environment=environment.digest,
         revision=revision,
+        reason=message.reason,
         evidence=message.result.evidence,
     )
-    baseline = store.read(environment.name, message.result.id)
-    before = baseline.recordings if baseline is not None else ()
-    recordings = with_recording(before, recording, replaces=message.recording == "replace")
-    return store.write(environment, CaseBaseline(case=message.result.id, recordings=recordings))
+    with store.exclusive():
+        baseline = store.read(environment.name, message.result.id)
+        before = baseline.recordings if baseline is not None else ()
+        recordings = with_recording(before, recording, replaces=message.recording == "replace")
+        anchors = anchors_with(baseline, recording, starts_anew=message.starts_anew)
+        after = CaseBaseline(case=message.result.id, recordings=recordings, anchors=anchors)
+        return store.write(environment, after)
 
 
 def _compile_changes(before: CompileRecord, now: CompileRecord) -> list[str]:
@@ -75,7 +142,7 @@ def _compile_changes(before: CompileRecord, now: CompileRecord) -> list[str]:
     return [f"{name.replace('_', ' ')} {old} → {new}" for name, (old, new) in pairs.items() if old != new]
 
 
-def _numerics_changes(question: Question, before: Evidence, now: CaseResult) -> list[str]:
+def _numerics_changes(question: Question, before: Evidence, now: CaseResult) -> _Changes:
     """Say whether the reference is another one, or the candidate's error larger."""
     drift = find_drift(
         NumericsLevel(now.numerics, now.origin),
@@ -83,25 +150,38 @@ def _numerics_changes(question: Question, before: Evidence, now: CaseResult) -> 
         growth=question.config.limits.error_growth,
     )
     if drift.why_not_told is not None:
-        return ["other numbers"]
-    changed = [f"the reference: {drift.changed[0]}"] if drift.changed else []
-    return changed + [f"the candidate's error: {what}" for what in drift.grown[:1]]
+        return _Changes(("other numbers",), starts_anew=True)
+    grown = tuple(f"the candidate's error: {what}" for what in drift.grown[:1])
+    changed = tuple(f"the reference: {what}" for what in drift.changed[:1])
+    return _Changes((*changed, *grown), worse=grown, starts_anew=bool(changed))
 
 
-def _changes(question: Question, before: Evidence, now: CaseResult) -> tuple[str, ...]:
-    changes = [f"the model's work: {what}" for what in question.changed_work[:1]]
+def _time_changes(question: Question, before: Evidence, now: CaseResult) -> _Changes:
+    """Say whether the candidate became faster or slower."""
+    decision = decide_regression(
+        [estimate_of(process) for process in now.timing],
+        [estimate_of(process) for process in before.timing],
+        limit=question.latency_limit,
+        prior=question.prior,
+        plan=question.plan,
+    )
+    if decision.outcome not in (Outcome.FAILED, Outcome.IMPROVED):
+        return _Changes()
+    text = f"latency {format_percent(decision.change, signed=True)}"
+    return _Changes((text,), starts_anew=decision.outcome is Outcome.IMPROVED)
+
+
+def _changes(question: Question, before: Evidence, now: CaseResult) -> _Changes:
+    work = tuple(f"the model's work: {what}" for what in question.changed_work[:1])
+    found = [_Changes(work, starts_anew=bool(work))]
     if before.compile is not None and now.compile is not None:
-        changes += _compile_changes(before.compile, now.compile)
+        found.append(_Changes(tuple(_compile_changes(before.compile, now.compile))))
     if before.timing and now.timing:
-        decision = decide_regression(
-            [estimate_of(process) for process in now.timing],
-            [estimate_of(process) for process in before.timing],
-            limit=question.latency_limit,
-            prior=question.prior,
-            plan=question.plan,
-        )
-        if decision.outcome in (Outcome.FAILED, Outcome.IMPROVED):
-            changes.append(f"latency {format_percent(decision.change, signed=True)}")
+        found.append(_time_changes(question, before, now))
     if before.numerics and now.numerics:
-        changes += _numerics_changes(question, before, now)
-    return tuple(changes)
+        found.append(_numerics_changes(question, before, now))
+    return _Changes(
+        texts=tuple(text for one in found for text in one.texts),
+        worse=tuple(text for one in found for text in one.worse),
+        starts_anew=any(one.starts_anew for one in found),
+    )

@@ -10,7 +10,7 @@ from pytest_nnopt.verdict.compile import check_compile, is_nothing_compiled
 from pytest_nnopt.verdict.device_time import check_device_time
 from pytest_nnopt.verdict.explanation import explain_slowdown
 from pytest_nnopt.verdict.growth import check_compile_time, check_memory
-from pytest_nnopt.verdict.numerics import check_numerics
+from pytest_nnopt.verdict.numerics import check_numbers
 from pytest_nnopt.verdict.question import without_part
 from pytest_nnopt.verdict.times import check_latency, check_speedup
 
@@ -28,7 +28,7 @@ def judge(question: Question, observed: Observed) -> Verdict:
     if observed.compile.status is CompileStatus.FAILED:
         return Verdict(question.case_id, (*checks, *_unanswerable(question)))
     if observed.numerics is not None:
-        checks.append(check_numerics(observed.numerics))
+        checks.append(check_numbers(question, observed.numerics, observed.recorded))
     if CheckName.SPEEDUP in question.asked and question.config.speedup.min is not None:
         checks.append(_broken(CheckName.SPEEDUP, observed) or check_speedup(question, observed.timing))
     is_broken_recording = question.is_updating and observed.timing_problem is not None
@@ -70,8 +70,11 @@ def _growth_checks(question: Question, observed: Observed) -> list[Check]:
 
 
 def _memory_check(question: Question, memory: MemoryRecord) -> Check | None:
-    limit, level = question.config.limits.memory, question.baseline
+    limit, level, elsewhere = question.config.limits.memory, question.baseline, question.foreign_memory
     before = None if level is None else level.memory
+    if before is None and elsewhere is not None and elsewhere.evidence.memory is not None:
+        check = check_memory(memory, elsewhere.evidence.memory, limit)
+        return check and replace(check, details=(*check.details, elsewhere.description))
     check = None if before is None else check_memory(memory, before, limit)
     return check or without_part(question, CheckName.MEMORY, limit, None, "memory")
 
@@ -88,6 +91,8 @@ def _compile_time_check(question: Question, time: CompileTime) -> Check | None:
 def _explained_latency(question: Question, observed: Observed) -> Check:
     """Answer the question of latency; where it fails, say what else moved."""
     check = check_latency(question, observed.timing)
+    if question.foreign_times is not None:
+        check = replace(check, details=(*check.details, question.foreign_times.description))
     if check.outcome is not Outcome.FAILED:
         return check
     return replace(check, details=(*check.details, *explain_slowdown(question, observed)))

@@ -10,7 +10,8 @@ from pytest_nnopt.baseline.numbers import NumericsLevel
 from pytest_nnopt.model import Check, CheckName, CompileFacts, CompileTime, Outcome
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, ProcessRecord, WorkRecord
+    from pytest_nnopt.baseline.elsewhere import Elsewhere
+    from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, ProcessRecord, Recording, WorkRecord
     from pytest_nnopt.config import CaseConfig
     from pytest_nnopt.numerics import NumericsComparison
     from pytest_nnopt.statistics.prior import VariancePrior
@@ -62,6 +63,9 @@ class Question:
         foreign_compilation: where the baseline holds no compilation, one recorded elsewhere whose counters may be
             compared with.
         foreign_numerics: where the baseline holds no numbers, ones recorded elsewhere.
+        foreign_times: where the baseline of another environment serves for times, that level; ``baseline`` holds them.
+        foreign_memory: where the baseline holds no memory, a level recorded elsewhere that does.
+        anchor: the best level that was accepted, where the present one is another.
         is_recording_missing: whether a missing baseline is recorded now instead of failing the case.
         work: what the reference does now, where times are asked for.
         base: the revision that is compared with, in words; None where the baseline is a stored one.
@@ -84,6 +88,9 @@ class Question:
     base: str | None = None
     foreign_compilation: CompileLevel | None = None
     foreign_numerics: NumericsLevel | None = None
+    foreign_times: Elsewhere | None = None
+    foreign_memory: Elsewhere | None = None
+    anchor: Recording | None = None
 
     @property
     def compilation(self) -> CompileLevel | None:

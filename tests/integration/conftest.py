@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -15,6 +16,7 @@ from pytest_nnopt.baseline.schema import (
     CaseBaseline,
     CompileRecord,
     Evidence,
+    LeafRecord,
     MemoryRecord,
     ProcessRecord,
     RatioRecord,
@@ -23,6 +25,7 @@ from pytest_nnopt.baseline.schema import (
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.config import CaseConfig, CompileConfig
 from pytest_nnopt.session.case import CaseRun
+from pytest_nnopt.session.records import record_numerics
 from pytest_nnopt.torch_backend.facts import current_environment
 from pytest_nnopt.torch_backend.pair import PairRequest
 from pytest_nnopt.torch_backend.side import ExecutionMode
@@ -143,7 +146,7 @@ class Project:
         recording = Recording(
             recorded=datetime(2026, 1, 1, tzinfo=timezone.utc),
             environment=self._environment.digest,
-            evidence=Evidence(timing=timing, compile=compilation, memory=memory),
+            evidence=Evidence(timing=timing, compile=compilation, memory=memory, numerics=_numbers_of_model()),
         )
         self._store.write(self._environment, CaseBaseline(case=case_id, recordings=(recording,)))
 
@@ -155,6 +158,19 @@ class Project:
     def _environment(self) -> Environment:
         with thread_count(None):
             return current_environment(torch.device("cpu"))
+
+
+@functools.cache
+def _numbers_of_model() -> dict[str, LeafRecord]:
+    """Return what is recorded of the numbers of ``MODEL``'s model."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU())
+    run = CaseRun(PairRequest(model, (torch.ones(4, 8),)), CaseConfig(compile=CompileConfig(backend="eager")))
+    try:
+        assert run.numerics is not None
+        return record_numerics(run.numerics)
+    finally:
+        run.close()
 
 
 def _process(log_ratio: float) -> ProcessRecord:

@@ -204,3 +204,56 @@ def test_plain_pytest_reads_no_baseline(project: Project) -> None:
     project.baseline_path().write_text("not json")
     project.write_tests(SOUND)
     project.run().assert_outcomes(passed=1)
+
+
+def test_a_changed_reference_is_named_and_accepted_with_an_update(project: Project) -> None:
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\nonly = ['numerics']\n")
+    project.write_tests(SOUND)
+    project.run("--nnopt-update").assert_outcomes(passed=1)
+    project.run("--nnopt-baseline").assert_outcomes(passed=1)
+    project.write_tests("Model.forward = lambda self, x: torch.relu(self.linear(x) + 1e-4)\n" + SOUND)
+    result = project.run("--nnopt-baseline")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*the reference itself changed since the baseline: output has * where it had *",
+            "*if that is intended, accept it with pytest --nnopt-update",
+        ]
+    )
+    result = project.run("--nnopt-update")
+    result.stdout.fnmatch_lines(["recorded baselines/*: the reference: output has * where it had *"])
+    project.run("--nnopt-baseline").assert_outcomes(passed=1)
+
+
+def test_drawn_inputs_are_the_same_in_every_run_and_others_cannot_be_told(project: Project) -> None:
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\nonly = ['numerics']\n")
+    drawn = "def test_model(model_pair):\n    model_pair(Model(), torch.rand(4, 8))\n"
+    project.write_tests(drawn.replace("Model()", "nn.Linear(8, 8)"))
+    project.run("--nnopt-update").assert_outcomes(passed=1)
+    project.run("--nnopt-baseline").assert_outcomes(passed=1)
+    project.write_tests(drawn.replace("Model()", "nn.Linear(8, 8)").replace("    ", "    torch.seed()\n    ", 1))
+    result = project.run("--nnopt-baseline", "--nnopt-json=results.json")
+    result.stdout.fnmatch_lines(["could not tell: test_model.py::test_model: could not tell whether the reference*"])
+    assert project.checks() == {"numerics": "inconclusive"}
+
+
+def test_a_grown_error_is_named_though_it_is_within_its_limit(project: Project) -> None:
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\nonly = ['numerics']\n")
+    body = """
+def test_model(model_pair):
+    model = Model()
+    weights = model.linear.weight.detach().double()
+    def candidate(x):
+        return torch.relu(x.double() @ weights.T + model.linear.bias.double()).float() * (1 + ERROR)
+    model_pair(model, torch.rand(64, 8), candidate=candidate)
+"""
+    project.write_tests("ERROR = 0.0\n" + body)
+    project.run("--nnopt-update").assert_outcomes(passed=1)
+    project.write_tests("ERROR = 5e-7\n" + body)
+    result = project.run("--nnopt-baseline")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*the candidate's error grew since the baseline, though within its limit: output: rms*"]
+    )
+    project.write_tests("ERROR = 5e-7\npytestmark = pytest.mark.nnopt_limits(error_growth=100.0)\n" + body)
+    project.run("--nnopt-baseline").assert_outcomes(passed=1)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_nnopt.baseline.level import comparable_recordings, level_of
-from pytest_nnopt.baseline.schema import CompileRecord, Evidence, LeafRecord
+from pytest_nnopt.baseline.schema import CompileRecord, Evidence, LeafRecord, OriginRecord
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.errors import OutputError
 from pytest_nnopt.model import CheckName, Outcome
@@ -32,9 +32,14 @@ NEW = ("replace", ("new",))
 NOT_AT_ALL = (None, ())
 
 
-def with_output(path: str) -> Evidence:
+GROWN = "the candidate's error: output: rms error 1, was 0; 20 times that is allowed"
+
+
+def with_output(path: str, *, inputs: str = "00000000", **figures: float) -> Evidence:
     """Evidence of a model with one output."""
-    return make_evidence().model_copy(update={"numerics": {path: LeafRecord(dtype="float32", shape=(2,))}})
+    leaf = LeafRecord(dtype="float32", shape=(2,), **{"norm": 1.0, "candidate_nrmse": 0.0, **figures})
+    origin = OriginRecord(inputs=inputs, parameters="00000000", structure="00000000")
+    return make_evidence().model_copy(update={"numerics": {path: leaf}, "origin": origin})
 
 
 class TestPlanRecording:
@@ -74,7 +79,10 @@ class TestPlanRecording:
                 make_evidence(compiled=make_compile_record(recompiles=3, eager_frames=None)),
                 ("recompiles 0 → 3", "eager frames 0 → None"),
             ),
-            (with_output("output[0]"), ("other outputs",)),
+            (with_output("output[0]"), ("the reference: output is gone",)),
+            (with_output("output", norm=2.0), ("the reference: output has the norm 2, had 1",)),
+            (with_output("output", norm=2.0, inputs="ffffffff"), ("other numbers",)),
+            (with_output("output", candidate_nrmse=1.0), (GROWN,)),
             (with_output("output"), ()),
             (make_evidence(), ()),
         ],
