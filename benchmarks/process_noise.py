@@ -10,7 +10,6 @@ gate's own engine. The ways differ in what the process did before and in what it
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import math
 import platform
@@ -28,6 +27,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks.slow_models import convolutions, feed_forward
 from pytest_nnopt.measurement.allocator import keep_freed_memory
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.model import Variant
@@ -59,24 +59,6 @@ class Pointwise(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return a sum over each row."""
         return (torch.sin(x) * x + torch.cos(x)).sum(-1)
-
-
-def convolutions() -> nn.Module:
-    """Return a small network whose activations are a few megabytes."""
-    channels = (3, 16, 32, 64)
-    layers = [
-        layer
-        for inputs, outputs in itertools.pairwise(channels)
-        for layer in (nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())
-    ]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], 10))
-
-
-def feed_forward(width: int, layers: int) -> nn.Module:
-    """Return linear layers with GELU and layer normalisation between them."""
-    return nn.Sequential(
-        *(nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width)) for _ in range(layers))
-    )
 
 
 def models() -> Iterator[tuple[str, nn.Module, torch.Tensor]]:

@@ -26,7 +26,7 @@ def images() -> Tensor:
 
 
 @pytest.mark.nnopt_compile(fullgraph=True)
-@pytest.mark.nnopt_speedup(min=1.2)
+@pytest.mark.nnopt_speedup(min=1.05)
 def test_inference(model_pair: ModelPairFactory, images: Tensor) -> None:
     model_pair(ImageClassifier().eval(), images)
 
