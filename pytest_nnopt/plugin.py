@@ -11,7 +11,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from pytest_nnopt.errors import BaselineError, ConfigError, NnoptError
 
 if TYPE_CHECKING:
     from pytest_nnopt.model import Outcome
+    from pytest_nnopt.observers import Observer
     from pytest_nnopt.report.annotations import Place
     from pytest_nnopt.session.base import Base
     from pytest_nnopt.session.case import CaseRun
@@ -50,11 +51,14 @@ _ALONE = {
 _EXPORTS = ("markdown", "openmetrics", "benchmark_json")
 """The kinds of ``session.collector.EXPORTS``; each has an option of its name."""
 
+_LONGEST_REASON = 1000
+"""Characters; as of ``baseline.schema.Reason``."""
+
 _NARROWEST = 60
 """Columns below which the table of cases would say nothing."""
 
 _MARKERS = {
-    "compile": "nnopt_compile(mode=, backend=, fullgraph=, dynamic=, options=, fallback=, profile=): how it is compiled",
+    "compile": "nnopt_compile(mode=, backend=, fullgraph=, dynamic=, options=, fallback=, profile=): how to compile",
     "tolerance": "nnopt_tolerance(rtol=, atol=, factor=, equal_nan=, strides=, samples=): "
     "how far its numbers may be from eager's",
     "speedup": "nnopt_speedup(min=): how much faster than eager it must be",
@@ -63,11 +67,31 @@ _MARKERS = {
 }
 
 
+class Hooks:
+    """Hooks that a user's conftest.py may implement."""
+
+    def pytest_nnopt_observers(self, config: pytest.Config) -> Sequence[Observer]:
+        """Return who is to be told about each case: objects with the methods of ``pytest_nnopt.observers.Observer``.
+
+        It is called once a case has finished, in the process that reports.
+        """
+        return ()
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Announce the hooks."""
+    pluginmanager.add_hookspecs(Hooks)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Register the options; defaults of None mean not given, so that pyproject.toml can speak."""
     group = parser.getgroup("nnopt", "gate for optimised PyTorch models")
     group.addoption("--nnopt-baseline", action="store_true", help="compare with the stored baselines, too")
     group.addoption("--nnopt-update", action="store_true", help="record baselines for the selected tests")
+    group.addoption(
+        "--nnopt-update-new-only", action="store_true", help="record baselines where there are none yet, and no others"
+    )
+    group.addoption("--nnopt-reason", metavar="TEXT", help="why an update accepts a worse figure; kept in the baseline")
     group.addoption("--nnopt-skip", action="store_true", help="deselect every test that uses model_pair")
     group.addoption(
         "--nnopt-only",
@@ -119,6 +143,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Announce the markers, and refuse impossible options before anything is collected."""
     for text in _MARKERS.values():
         config.addinivalue_line("markers", text)
+    _settle_update(config)
     if config.option.nnopt_baseline and config.option.nnopt_update:
         raise pytest.UsageError("--nnopt-baseline compares and --nnopt-update records; give one of them")
     if config.option.nnopt_html is not None:
@@ -127,10 +152,28 @@ def pytest_configure(config: pytest.Config) -> None:
         _open_base(config)
     if any(value is not None for value in _command_line(config).values()):
         _gate(config)
+    if config.option.nnopt_worker_base is not None:
+        _gate(config)
     if config.option.nnopt_worker is not None:
         config.pluginmanager.register(Measuring(), "nnopt-measuring")
     elif not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporting(config), "nnopt-reporting")
+
+
+def _settle_update(config: pytest.Config) -> None:
+    """Let ``--nnopt-update-new-only`` stand for an update, too, and refuse a reason that nothing would keep.
+
+    Raises:
+        pytest.UsageError: there is no update to give a reason for, or it is empty or too long.
+    """
+    option = config.option
+    option.nnopt_update = option.nnopt_update or option.nnopt_update_new_only
+    if option.nnopt_reason is None:
+        return
+    if not option.nnopt_update:
+        raise pytest.UsageError("--nnopt-reason says why an update accepts a worse figure; give --nnopt-update with it")
+    if not 1 <= len(option.nnopt_reason.strip()) <= _LONGEST_REASON:
+        raise pytest.UsageError(f"--nnopt-reason must have between 1 and {_LONGEST_REASON} characters")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -224,6 +267,19 @@ class Reporting:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._collector: Collector | None = None
+        self._seen: dict[str, bool] = {}
+        self._skipped: list[str] = []
+        self._is_selection = False
+
+    def pytest_deselected(self) -> None:
+        """Note that not everything runs."""
+        self._is_selection = True
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note what could not be collected."""
+        if report.skipped:
+            self._skipped.append(report.nodeid)
+        self._is_selection = self._is_selection or report.failed
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
         """Announce what is asked of the cases; a run without them says nothing."""
@@ -237,6 +293,7 @@ class Reporting:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather the cases of a finished test, and record them once its teardown has passed, too."""
+        self._seen[report.nodeid] = self._seen.get(report.nodeid, False) or (report.when == "call" and report.passed)
         texts = getattr(report, "nnopt_cases", None)
         if texts:
             place = _place(self._config.rootpath, report.location)
@@ -253,6 +310,7 @@ class Reporting:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the result files; what could not be written or recorded fails the run."""
+        self._note_unused(session)
         path = self._config.option.nnopt_json
         if path is not None:
             self._open_collector().write_json(Path(path))
@@ -270,7 +328,7 @@ class Reporting:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the section with every case."""
-        if self._collector is None or self._collector.is_empty:
+        if self._collector is None or self._collector.is_silent:
             return
         terminalreporter.section("nnopt")
         width = max(self._config.get_terminal_writer().fullwidth, _NARROWEST)
@@ -280,12 +338,41 @@ class Reporting:
             for command in self._collector.annotations():
                 terminalreporter.write_line(command)
 
+    def _note_unused(self, session: pytest.Session) -> None:
+        """Mention unused baselines where baselines matter and nothing was selected or cut short."""
+        option = self._config.option
+        is_cut_short = self._is_selection or session.shouldstop or session.shouldfail
+        if not (option.nnopt_baseline or option.nnopt_update) or option.nnopt_worker is not None or is_cut_short:
+            return
+        places = _whole_places(self._config)
+        if places:
+            from pytest_nnopt.baseline.unused import Coverage
+
+            completed = [test_id for test_id, is_complete in self._seen.items() if is_complete]
+            coverage = Coverage(places, self._seen.keys(), completed, (), self._skipped)
+            self._open_collector().note_unused(coverage)
+
     def _open_collector(self) -> Collector:
         if self._collector is None:
             from pytest_nnopt.session.collector import Collector
 
-            self._collector = Collector(_gate(self._config).store, self._config.rootpath)
+            found = self._config.hook.pytest_nnopt_observers(config=self._config)
+            observers = [observer for some in found for observer in some]
+            self._collector = Collector(_gate(self._config).store, self._config.rootpath, observers=observers)
         return self._collector
+
+
+def _whole_places(config: pytest.Config) -> list[str]:
+    """Return the files and directories whose tests were all collected, relative to pytest's rootdir; none of a selection."""
+    option = config.option
+    narrowing = ("keyword", "markexpr", "deselect", "lf", "stepwise", "ignore", "ignore_glob", "pyargs", "nnopt_skip")
+    if any(getattr(option, name, None) for name in (*narrowing, "collectonly")):
+        return []
+    if any("::" in argument for argument in config.args):
+        return []
+    places = [(config.invocation_params.dir / argument).resolve() for argument in config.args]
+    root = config.rootpath.resolve()
+    return [place.relative_to(root).as_posix() for place in places if place.is_relative_to(root)]
 
 
 def _require_html() -> None:
@@ -313,7 +400,13 @@ def _gate(config: pytest.Config) -> Gate:
         purpose = "compare" if option.nnopt_baseline else "update" if option.nnopt_update else "check"
         try:
             config.stash[_GATE] = open_gate(
-                config.rootpath, _command_line(config), purpose, launch=_launch(config), worker=_worker(config)
+                config.rootpath,
+                _command_line(config),
+                purpose,
+                launch=_launch(config),
+                worker=_worker(config),
+                is_update_of_new=option.nnopt_update_new_only,
+                reason=option.nnopt_reason,
             )
             config.stash[_GATE].base = _open_base(config) if _is_against(config) else None
             config.stash[_GATE].run_beside = functools.partial(_run_beside, config)

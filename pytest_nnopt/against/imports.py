@@ -278,8 +278,7 @@ def enter_base(trees: Trees) -> None:
 
 def borrowed_modules() -> frozenset[str]:
     """Return the extension modules that the base takes from the head's build in this process."""
-    finders = [finder for finder in sys.meta_path if isinstance(finder, BaseFinder)]
-    return frozenset(name for finder in finders for name in finder.borrowed)
+    return frozenset(name for finder in sys.meta_path for name in getattr(finder, "borrowed", ()))
 
 
 def _namespace(name: str, places: list[str]) -> ModuleSpec | None:

@@ -17,6 +17,8 @@ def main() -> None:
     """Put the base in place, then become ``python -m pytest``."""
     _, head, base, *arguments = sys.argv
     enter_base(Trees(Path(head), Path(base)))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pytest_nnopt"]:
+        del sys.modules[name]  # pytest wants to import its plugins itself and warns, or fails, where they are loaded
     sys.argv = ["pytest", *arguments]
     runpy.run_module("pytest", run_name="__main__", alter_sys=True)
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from pytest_nnopt.errors import MeasurementError, SeparationError
 from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
 from pytest_nnopt.session.gathering import ASSURED_PROCESSES, gather_timing, hired_crew
-from pytest_nnopt.session.processes import MeasuringProcess
+from pytest_nnopt.session.processes import MeasuringProcess, ProcessEndedError
+from pytest_nnopt.session.protocol import Absence
 from pytest_nnopt.verdict import wanted_processes
 
 if TYPE_CHECKING:
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
     from pytest_nnopt.session.crew import Crew
     from pytest_nnopt.session.gate import Gate
     from pytest_nnopt.session.processes import Launch
-    from pytest_nnopt.session.protocol import Absence, Inspected
+    from pytest_nnopt.session.protocol import Inspected
     from pytest_nnopt.verdict import Question
+
+
+_PYTEST_CANNOT_START = 4
+"""Pytest's status where a conftest file cannot be imported, or an option or setting is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,10 @@ def compare_with_base(run: CaseRun, gate: Gate, question: Question, test_id: str
     question = replace(question, base=base.description)
     try:
         found = _inspect(run, base, launch, question, test_id)
+    except ProcessEndedError as error:
+        if error.status == _PYTEST_CANNOT_START:
+            return _absent(question, base, Absence(kind="unimportable", reason=str(error)))
+        return _broken(question, base, str(error))
     except MeasurementError as error:
         return _broken(question, base, str(error))
     if found.absence is not None or found.evidence is None:
@@ -165,8 +174,9 @@ def _absent(question: Question, base: Base, absence: Absence | None) -> Comparis
     """Answer for a case that the base does not have: a new one is held against absolute checks alone."""
     kind = "missing" if absence is None else absence.kind
     outcome, what = _ABSENCES[kind]
-    details = () if absence is None or kind == "missing" else tuple(absence.reason.splitlines())
-    return _unanswered(question, outcome, what.format(base=base.description), details)
+    details = () if absence is None or kind == "missing" else tuple(absence.reason.strip().splitlines())
+    last = details[-1].removeprefix("E").strip() if details and outcome is Outcome.INCONCLUSIVE else ""
+    return _unanswered(question, outcome, what.format(base=base.description) + (last and f" ({last})"), details)
 
 
 _ABSENCES = {

@@ -37,6 +37,19 @@ WORKER_OPTION = "--nnopt-worker"
 _SHOWN_OUTPUT_LINES = 15
 
 
+class ProcessEndedError(MeasurementError):
+    """A measuring process ended by itself.
+
+    Args:
+        message: what it was doing, and its last output.
+        status: its exit status, negative for a signal.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """How to start a pytest that runs one test as this one would.
@@ -157,7 +170,8 @@ class MeasuringProcess:
             status = self._process.wait(self._deadlines.stop_seconds)
         except subprocess.TimeoutExpired:
             return self._failure(f"closed its end of the line while {doing}, but stayed alive")
-        return self._failure(f"ended with status {status} while {doing}")
+        failure = self._failure(f"ended with status {status} while {doing}")
+        return ProcessEndedError(str(failure), status)
 
     def _failure(self, what: str) -> MeasurementError:
         self._kill()

@@ -29,7 +29,8 @@ def test_everything_known_about_a_failing_case_is_said_failures_first() -> None:
         "@pytest.mark.nnopt_tolerance(rtol=..., atol=...)\n"
         "  latency failed: latency +20.0 %\n"
         "    8 processes\n"
-        "    what to do: if the new level is intended, accept it with pytest --nnopt-update\n"
+        "    what to do: if the new level is intended, allow it with @pytest.mark.nnopt_limits(latency=...), "
+        "or accept it with pytest --nnopt-update\n"
         "  compile passed: 1 graph, 0 graph breaks, 0 recompiles\n"
         "  speedup inconclusive: speedup was not measured"
     )
