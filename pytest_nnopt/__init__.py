@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_nnopt.config import CompileConfig, ToleranceConfig
     from pytest_nnopt.library import CompileResult, compile_model
+    from pytest_nnopt.observers import Observer
+    from pytest_nnopt.observers.mlflow_tracking import MlflowObserver
+    from pytest_nnopt.observers.weights_and_biases import WandbObserver
     from pytest_nnopt.session.model_pair import ModelPair, ModelPairFactory
 
 __version__ = "0.1.0"
@@ -15,18 +18,24 @@ __version__ = "0.1.0"
 _HOMES = {
     "CompileConfig": "config",
     "CompileResult": "library",
+    "MlflowObserver": "observers.mlflow_tracking",
     "ModelPair": "session.model_pair",
     "ModelPairFactory": "session.model_pair",
+    "Observer": "observers",
     "ToleranceConfig": "config",
+    "WandbObserver": "observers.weights_and_biases",
     "compile_model": "library",
 }
 
 __all__ = [
     "CompileConfig",
     "CompileResult",
+    "MlflowObserver",
     "ModelPair",
     "ModelPairFactory",
+    "Observer",
     "ToleranceConfig",
+    "WandbObserver",
     "__version__",
     "compile_model",
 ]

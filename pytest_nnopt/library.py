@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_nnopt.baseline.schema import Evidence
 from pytest_nnopt.config import CaseConfig, CompileConfig, ToleranceConfig, validate_section
 from pytest_nnopt.measurement.engine import Plan
-from pytest_nnopt.model import CompileAttempt, CompileFacts, CompileStatus
+from pytest_nnopt.model import Check, CheckName, CompileAttempt, CompileFacts, CompileStatus, Outcome, Verdict
 from pytest_nnopt.numerics import describe_comparison
-from pytest_nnopt.results import speedup_of
+from pytest_nnopt.observers import tell
+from pytest_nnopt.results import CaseResult, speedup_of
 from pytest_nnopt.session.case import CaseRun, compile_steps
+from pytest_nnopt.session.records import record_compile, record_numerics
 from pytest_nnopt.torch_backend.compiling import compile_for_use
 from pytest_nnopt.torch_backend.isolation import default_cache_dir
 from pytest_nnopt.torch_backend.pair import PairRequest
@@ -22,7 +26,9 @@ from pytest_nnopt.torch_backend.threads import current_threads
 if TYPE_CHECKING:
     import torch
 
+    from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.numerics import NumericsComparison
+    from pytest_nnopt.observers import Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,8 @@ def compile_model(
     tolerance: ToleranceConfig | None = None,
     loss: Callable[[Any], torch.Tensor] | None = None,
     measures_speedup: bool = False,
+    name: str | None = None,
+    observers: Sequence[Observer] = (),
 ) -> CompileResult:
     """Compile a model by the first step of a declared chain whose numbers are right.
 
@@ -101,27 +109,99 @@ def compile_model(
         tolerance: how far the numbers may be from eager's; by default both are held against a float64 run.
         loss: makes a scalar from the output; given, gradients are validated, too.
         measures_speedup: whether to time both sides for a few seconds.
+        name: what observers know the model by; by default its own name.
+        observers: who is told how each step compiled, what was measured, and what became of it. What an observer
+            raises becomes a warning.
 
     Raises:
         ConfigError: an argument of ``config`` is unknown or impossible.
         PairError: the model cannot be copied, or raises without any compilation.
     """
     request = _request(model, example_inputs, loss)
+    audience = _Audience(name or str(getattr(model, "__qualname__", type(model).__name__)), observers)
+    result, timing = _follow_chain(
+        request,
+        _chain(_as_config(config)),
+        tolerance or ToleranceConfig(),
+        audience,
+        measures_speedup=measures_speedup,
+    )
+    audience.tell_result(result, timing)
+    return result
+
+
+def _follow_chain(
+    request: PairRequest,
+    chain: Sequence[CompileConfig],
+    tolerance: ToleranceConfig,
+    audience: _Audience,
+    *,
+    measures_speedup: bool,
+) -> tuple[CompileResult, tuple[ProcessRecord, ...]]:
+    """Try one step after the other; return what became of it, and the times behind its speedup."""
+    model = request.model
     attempts: list[CompileAttempt] = []
     tried = _Tried(CompileFacts(CompileStatus.FAILED), problem=None)
-    for step_config in _chain(_as_config(config)):
+    for step_config in chain:
         (step,) = compile_steps(step_config)
         if step.is_eager:
             attempts.append(CompileAttempt(step.description))
-            return CompileResult(model, CompileStatus.FELL_BACK, tuple(attempts), tried.facts, tried.numerics)
-        tried = _try_step(request, step_config, tolerance or ToleranceConfig(), measures_speedup=measures_speedup)
+            return CompileResult(model, CompileStatus.FELL_BACK, tuple(attempts), tried.facts, tried.numerics), ()
+        tried = _try_step(request, step_config, tolerance, measures_speedup=measures_speedup)
+        audience.tell_compile(tried.facts)
         attempts.append(CompileAttempt(step.description, tried.problem))
         if tried.problem is None:
             status = CompileStatus.FELL_BACK if len(attempts) > 1 else CompileStatus.COMPILED
-            compiled = compile_for_use(model, step)
-            return CompileResult(compiled, status, tuple(attempts), tried.facts, tried.numerics, tried.speedup)
+            compiled, speedup = compile_for_use(model, step), speedup_of(tried.timing)
+            result = CompileResult(compiled, status, tuple(attempts), tried.facts, tried.numerics, speedup)
+            return result, tried.timing
     status = CompileStatus.NOTHING_COMPILED if tried.is_nothing_compiled else CompileStatus.FAILED
-    return CompileResult(model, status, tuple(attempts), tried.facts, tried.numerics)
+    return CompileResult(model, status, tuple(attempts), tried.facts, tried.numerics), ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Audience:
+    """The observers of one model, told in the form in which a pytest run tells them.
+
+    Attributes:
+        name: what they know the model by.
+        observers: who is told; what they raise becomes a warning.
+    """
+
+    name: str
+    observers: Sequence[Observer]
+
+    def tell_compile(self, facts: CompileFacts) -> None:
+        """Tell how one step compiled."""
+        record = record_compile(facts)
+        for observer in self.observers:
+            _warn(tell(observer.on_compile, self.name, record))
+
+    def tell_result(self, result: CompileResult, timing: tuple[ProcessRecord, ...]) -> None:
+        """Tell what was measured, and what became of the model."""
+        numerics = record_numerics(result.numerics) if result.numerics is not None else {}
+        evidence = Evidence(timing=timing, numerics=numerics, compile=record_compile(result.facts))
+        case = CaseResult.of(Verdict(self.name, tuple(_checks(result))), evidence)
+        for observer in self.observers:
+            _warn(tell(observer.on_measure, self.name, evidence))
+            _warn(tell(observer.on_verdict, case))
+
+
+def _checks(result: CompileResult) -> Iterator[Check]:
+    """Put a result into the checks that a gate would make of it; a fallback to eager passes none."""
+    used = Outcome.PASSED if result.is_compiled else Outcome.FAILED
+    outcome = Outcome.SKIPPED if result.mode_used == "eager" else used
+    said = f"{result.status.value}: {result.mode_used or 'no step served'}"
+    yield Check(CheckName.COMPILE, outcome, said if result.error is None else f"{said}, since {result.error}")
+    if result.numerics is not None:
+        within = Outcome.PASSED if result.numerics.is_within else Outcome.FAILED
+        lines = describe_comparison(result.numerics) or [f"{len(result.numerics.leaves)} leaves agree"]
+        yield Check(CheckName.NUMERICS, within, lines[0], details=tuple(lines[1:]))
+
+
+def _warn(problems: Sequence[str]) -> None:
+    for problem in problems:
+        warnings.warn(problem, RuntimeWarning, stacklevel=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +211,7 @@ class _Tried:
     facts: CompileFacts
     problem: str | None
     numerics: NumericsComparison | None = None
-    speedup: float | None = None
+    timing: tuple[ProcessRecord, ...] = ()
 
     @property
     def is_nothing_compiled(self) -> bool:
@@ -158,8 +238,8 @@ def _try_step(
         if comparison is None or not comparison.is_within:
             lines = [] if comparison is None else describe_comparison(comparison)
             return _Tried(facts, "; ".join(lines[:2]) or "nothing could be compared", comparison)
-        speedup = speedup_of(run.measure_process(Plan())) if measures_speedup else None
-        return _Tried(facts, None, comparison, speedup)
+        timing = run.measure_process(Plan()) if measures_speedup else ()
+        return _Tried(facts, None, comparison, timing)
     finally:
         run.close()
 

@@ -5,6 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.observers import Observer
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import CompileRecord, Evidence
+    from pytest_nnopt.results import CaseResult
 
 
 class FakeClock:
@@ -98,3 +105,19 @@ class FakeNvml:
         if name in self.refused:
             raise FakeNvmlError("Not Supported")
         return value
+
+
+class RecordingObserver(Observer):
+    """Keeps what it is told as (kind, case, facts)."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, object]] = []
+
+    def on_compile(self, case_id: str, compilation: CompileRecord) -> None:
+        self.told.append(("compile", case_id, compilation))
+
+    def on_measure(self, case_id: str, evidence: Evidence) -> None:
+        self.told.append(("measure", case_id, evidence))
+
+    def on_verdict(self, result: CaseResult) -> None:
+        self.told.append(("verdict", result.id, result))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.baseline.unused import Coverage, unused_cases
 from pytest_nnopt.errors import NnoptError
 from pytest_nnopt.files import write_text
+from pytest_nnopt.observers import tell_all
 from pytest_nnopt.report.annotations import Place, render_annotations
 from pytest_nnopt.report.benchmark_json import render_benchmark_json
 from pytest_nnopt.report.files import write_html, write_json
@@ -22,6 +25,7 @@ from pytest_nnopt.session.recording import commit
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.store import BaselineStore
+    from pytest_nnopt.observers import Observer
 
 EXPORTS: Mapping[str, Callable[[RunResults, Path], str]] = MappingProxyType(
     {
@@ -34,6 +38,8 @@ EXPORTS: Mapping[str, Callable[[RunResults, Path], str]] = MappingProxyType(
 )
 """What the results are written as, besides JSON and HTML: from results and the project's directory to text."""
 
+_SHOWN_UNUSED = 10
+
 
 class Collector:
     """Gathers the cases of a run as their tests finish.
@@ -41,10 +47,12 @@ class Collector:
     Args:
         store: where accepted evidence is recorded.
         root: directory of the project, for its revision.
+        observers: who else is told about each case as it arrives.
     """
 
-    def __init__(self, store: BaselineStore, root: Path) -> None:
+    def __init__(self, store: BaselineStore, root: Path, *, observers: Sequence[Observer] = ()) -> None:
         self._store = store
+        self._observers = observers
         self._root = root
         self._pending: dict[str, list[CaseMessage]] = {}
         self._messages: dict[str, CaseMessage] = {}
@@ -59,6 +67,11 @@ class Collector:
         return not self._messages
 
     @property
+    def is_silent(self) -> bool:
+        """Whether there is nothing to say."""
+        return self.is_empty and not self._notes and not self._problems
+
+    @property
     def has_problems(self) -> bool:
         """Whether something that should have been recorded was not."""
         return bool(self._problems)
@@ -70,6 +83,8 @@ class Collector:
         if place is not None:
             self._places.update({message.result.id: place for message in messages})
         self._pending[test_id] = messages if has_passed else []
+        for message in messages:
+            self._notes += tell_all(self._observers, message.result)
 
     def finish_test(self, test_id: str, *, has_passed: bool) -> None:
         """Record what a test wants recorded, now that its teardown is over, too; a failed test records nothing."""
@@ -77,6 +92,29 @@ class Collector:
         for message in messages:
             if has_passed and message.recording is not None:
                 self._record(message)
+            if has_passed and message.refusal is not None:
+                self._problems.append(f"not recorded: {message.result.id}: {message.refusal}")
+
+    def note_unused(self, coverage: Coverage) -> None:
+        """Mention the stored baselines that no collected test asks for, in the environments of this run.
+
+        Another environment's baselines may belong to tests that only exist there. Where no case ran at all, every
+        environment counts.
+        """
+        environments = {message.to_environment().name for message in self._messages.values()}
+        known = replace(coverage, cases=self._messages.keys())
+        try:
+            stored = [
+                baseline.case
+                for name in (environments or self._store.environments())
+                for baseline in self._store.read_all(name)
+            ]
+        except NnoptError as error:
+            self._notes.append(f"cannot tell whether baselines are unused: {error}")
+            return
+        unused = unused_cases(stored, known)
+        if unused:
+            self._notes.append(_describe_unused(unused))
 
     def results(self) -> RunResults:
         """Return all cases in the order of their ids."""
@@ -120,9 +158,11 @@ class Collector:
         """Return the lines of the terminal section."""
         environments = sorted({message.to_environment().name for message in self._messages.values()})
         results = [message.result for message in self._messages.values()]
-        head = [Line(f"on {', '.join(environments)}")]
-        tail = [Line(line) for line in (*self._recorded, *self._notes, *self._problems)]
-        return head + render_section(results, width=width, is_verbose=is_verbose) + tail
+        head = [Line(f"on {', '.join(environments)}")] if environments else []
+        proposals = [message.proposal for message in self._messages.values() if message.proposal is not None]
+        tail = [Line(line) for line in (*self._recorded, *proposals, *self._notes, *self._problems)]
+        section = render_section(results, width=width, is_verbose=is_verbose) if results else []
+        return head + section + tail
 
     def _record(self, message: CaseMessage) -> None:
         try:
@@ -132,6 +172,12 @@ class Collector:
             return
         what = ", ".join(message.changes) or "more evidence for the level there was"
         self._recorded.append(f"recorded {_relative(path, self._root)}: {what}")
+
+
+def _describe_unused(unused: list[str]) -> str:
+    shown = ", ".join(unused[:_SHOWN_UNUSED]) + (", …" if len(unused) > _SHOWN_UNUSED else "")
+    baselines = "1 baseline is" if len(unused) == 1 else f"{len(unused)} baselines are"
+    return f"{baselines} unused, no test asks for: {shown}; delete with nnopt prune"
 
 
 def _relative(path: Path, root: Path) -> Path:

@@ -152,3 +152,33 @@ def test_the_markers_are_registered(project: Project) -> None:
     result.stdout.fnmatch_lines(
         [f"@pytest.mark.nnopt_{name}(*" for name in ("compile", "tolerance", "speedup", "limits")]
     )
+
+
+OBSERVING = """
+class Told:
+    def on_compile(self, case_id, compilation):
+        print("told of", case_id, compilation.graphs)
+
+    def on_measure(self, case_id, evidence):
+        raise OSError("no network")
+
+    def on_verdict(self, result):
+        print("told of", result.id, result.outcome.value)
+
+def pytest_nnopt_observers(config):
+    return [Told()]
+"""
+
+
+def test_observers_of_a_conftest_are_told_and_change_nothing(project: Project) -> None:
+    project.pytester.makeconftest(OBSERVING)
+    project.write_tests("def test_model(model_pair):\n    model_pair(Model(), x)\n")
+    result = project.run("-s", "-n0")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*told of test_model.py::test_model 1",
+            "told of test_model.py::test_model passed",
+            "the observer's Told.on_measure raised OSError: no network",
+        ]
+    )

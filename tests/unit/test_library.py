@@ -14,6 +14,9 @@ import pytest_nnopt
 from pytest_nnopt import CompileConfig, compile_model
 from pytest_nnopt.errors import ConfigError, PairError
 from pytest_nnopt.model import CompileStatus
+from pytest_nnopt.observers import Observer
+from pytest_nnopt.results import CaseResult
+from tests.fakes import RecordingObserver
 
 X = torch.ones(4, 8)
 
@@ -104,3 +107,36 @@ def test_the_package_hands_out_its_public_names() -> None:
     assert set(pytest_nnopt.__all__) <= set(dir(pytest_nnopt)) | set(pytest_nnopt._HOMES)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = pytest_nnopt.nonsense
+
+
+class TestObservers:
+    def test_every_step_and_what_became_of_it_is_told(self) -> None:
+        observer = RecordingObserver()
+        compile_model(model(), X, CompileConfig(backend=wrong, fallback=("eager",)), name="net", observers=[observer])
+        assert [(kind, case) for kind, case, _ in observer.told] == [
+            ("compile", "net"),
+            ("measure", "net"),
+            ("verdict", "net"),
+        ]
+        result = observer.told[-1][2]
+        assert isinstance(result, CaseResult)
+        assert {check.name.value: check.outcome.value for check in result.checks} == {
+            "compile": "skipped",
+            "numerics": "failed",
+        }
+
+    def test_a_model_goes_by_its_own_name_and_passes_what_compiled_rightly(self) -> None:
+        observer = RecordingObserver()
+        compile_model(model(), X, {"backend": "eager"}, observers=[observer])
+        result = observer.told[-1][2]
+        assert isinstance(result, CaseResult)
+        assert (result.id, result.outcome.value) == ("Sequential", "passed")
+
+    def test_what_an_observer_raises_becomes_a_warning(self) -> None:
+        class Broken(Observer):
+            def on_compile(self, case_id: str, compilation: object) -> None:
+                raise OSError("no network")
+
+        with pytest.warns(RuntimeWarning, match=r"Broken.on_compile raised OSError: no network"):
+            result = compile_model(model(), X, {"backend": "eager"}, observers=[Broken()])
+        assert result.is_compiled
