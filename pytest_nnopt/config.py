@@ -14,8 +14,10 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from pytest_nnopt.environment import Match
 from pytest_nnopt.errors import ConfigError
 from pytest_nnopt.model import CheckName
+from pytest_nnopt.profiles import read_profiles, with_profile
 from pytest_nnopt.units import parse_fraction, parse_seconds
 
 if sys.version_info >= (3, 11):  # pragma: no branch
@@ -139,6 +141,19 @@ class LimitsConfig(_Section):
     """Most frames allowed that run uncompiled; none compares with the baseline, and without one allows none."""
 
 
+class MatchConfig(_Section):
+    """How alike the environment of a baseline must be before figures of a kind are compared with it."""
+
+    times: Annotated[Match, Field(strict=False)] = Match.EXACT
+    """Of times relative to eager's: speedup, latency and device time."""
+    memory: Annotated[Match, Field(strict=False)] = Match.COMPATIBLE
+    """Of bytes, which repeat wherever the same code is generated."""
+    numerics: Annotated[Match, Field(strict=False)] = Match.COMPATIBLE
+    """Of the reference's numbers, which a float64 run gives everywhere."""
+    compile: Annotated[Match, Field(strict=False)] = Match.COMPATIBLE
+    """Of the compilation's counters."""
+
+
 class CaseConfig(_Section):
     """Everything that can differ between cases."""
 
@@ -181,6 +196,10 @@ class Settings(_Section):
     """Tolerated slowdown of every case whose marker does not declare one; the same as ``limits.latency``."""
     processes: Annotated[int, Field(ge=1, le=100)] = 10
     """How many processes ``--nnopt-update`` measures for a baseline."""
+    profiles: dict[str, dict[str, Any]] = {}
+    """Named sets of compile options, which ``nnopt_compile(profile="...")`` asks for."""
+    profile_file: Annotated[Path, Field(strict=False)] | None = None
+    """A TOML or YAML file with further profiles, relative to pyproject.toml: a table of options for each name."""
     compile: dict[str, Any] = {}
     """Project-wide defaults of ``nnopt_compile``."""
     tolerance: dict[str, Any] = {}
@@ -189,12 +208,31 @@ class Settings(_Section):
     """Project-wide defaults of ``nnopt_speedup``."""
     limits: dict[str, Any] = {}
     """Project-wide defaults of ``nnopt_limits``."""
+    match: dict[str, Any] = {}
+    """By kind of figure, how alike the environment of a baseline must be: ``exact``, ``compatible`` or ``any``."""
 
     @model_validator(mode="after")
     def _case_defaults_are_valid(self) -> Settings:
+        for name, options in self.profiles.items():
+            validate_section(CompileConfig, options, f"profile {name!r}")
         for name, section in CASE_SECTIONS.items():
-            validate_section(section, getattr(self, name), f"[tool.nnopt.{name}]")
+            validate_section(section, self.defaults(name), f"[tool.nnopt.{name}]")
+        validate_section(MatchConfig, self.match, "[tool.nnopt.match]")
         return self
+
+    @property
+    def matching(self) -> MatchConfig:
+        """How alike environments must be."""
+        return MatchConfig(**self.match)
+
+    def defaults(self, section: str) -> dict[str, Any]:
+        """Return the project-wide defaults of a section of ``CASE_SECTIONS``, with the profile that they name.
+
+        Raises:
+            ConfigError: there is no such profile.
+        """
+        values: dict[str, Any] = getattr(self, section)
+        return with_profile(values, self.profiles, "[tool.nnopt.compile]") if section == "compile" else dict(values)
 
     def is_asked(self, check: CheckName) -> bool:
         """Whether the run is to answer this question."""
@@ -224,7 +262,23 @@ def read_pyproject(path: Path) -> dict[str, Any]:
     table = tools.get("nnopt", {}) if isinstance(tools, dict) else tools
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: [tool.nnopt] must be a table")
-    return table
+    return _with_profile_file(table, path.parent)
+
+
+def _with_profile_file(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Add the profiles of the file that a table names; a wrong name of it is left to validation.
+
+    Raises:
+        ConfigError: the file cannot be read, or a profile is in both places.
+    """
+    name, profiles = table.get("profile_file"), table.get("profiles", {})
+    if not isinstance(name, str) or not isinstance(profiles, dict):
+        return dict(table)
+    read = read_profiles(folder / name)
+    doubled = sorted(read.keys() & profiles.keys())
+    if doubled:
+        raise ConfigError(f"profile {doubled[0]!r} is in {name} and in [tool.nnopt.profiles]; keep one of them")
+    return {**table, "profiles": {**profiles, **read}}
 
 
 def load_settings(pyproject: Mapping[str, Any], command_line: Mapping[str, Any]) -> Settings:
@@ -249,17 +303,19 @@ def resolve_case(settings: Settings, markers: Mapping[str, Sequence[Mapping[str,
     Raises:
         ConfigError: an argument is unknown or impossible; the message names test, marker and argument.
     """
+    compiles = [with_profile(one, settings.profiles, f"{where}: nnopt_compile") for one in markers.get("compile", ())]
+    layers: Mapping[str, Sequence[Mapping[str, Any]]] = {**markers, "compile": compiles}
     sections: dict[str, _Section] = {}
     for name, section in CASE_SECTIONS.items():
-        merged: dict[str, Any] = dict(getattr(settings, name))
+        merged = settings.defaults(name)
         if name == "limits" and settings.effect is not None:
             merged["latency"] = settings.effect
-        for arguments in reversed(markers.get(name, ())):
+        for arguments in reversed(layers.get(name, ())):
             merged.update(arguments)
         if name == "compile":
-            merged = _drop_the_overridden_half(merged, markers.get(name, ()))
+            merged = _drop_the_overridden_half(merged, compiles)
         sections[name] = validate_section(section, merged, f"{where}: nnopt_{name}")
-    is_allowed = any("fallback" in arguments for arguments in markers.get("compile", ()))
+    is_allowed = any("fallback" in arguments for arguments in compiles)
     return CaseConfig(**sections, is_fallback_allowed=is_allowed)  # type: ignore[arg-type]  # built from CASE_SECTIONS
 
 

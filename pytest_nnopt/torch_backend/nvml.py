@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -71,6 +71,10 @@ class GpuWatch:
         """Return what speaks against timing on this GPU now."""
         return find_gpu_concerns(self._read())
 
+    def facts(self) -> dict[str, int | None]:
+        """Return the GPU's state now by name."""
+        return asdict(self._read())
+
 
 class UnknownGpuWatch:
     """A watch for a GPU that cannot be asked; it keeps every block and says that it saw nothing.
@@ -93,6 +97,10 @@ class UnknownGpuWatch:
         """Return the one concern that nothing is known."""
         return [MachineConcern(ConcernKind.UNKNOWN, f"the GPU's clocks and throttling are unknown: {self._reason}")]
 
+    def facts(self) -> dict[str, int | None]:
+        """Return nothing: the GPU cannot be asked."""
+        return {}
+
 
 def open_gpu_watch(device: torch.device) -> GpuWatch | UnknownGpuWatch:
     """Return the watch of ``device``, one that knows nothing where NVML does not answer."""
@@ -108,6 +116,11 @@ def open_gpu_watch(device: torch.device) -> GpuWatch | UnknownGpuWatch:
         return GpuWatch(NvmlDevice(nvml, f"GPU-{uuid}").read)
     except nvml.NVMLError as error:
         return UnknownGpuWatch(f"NVML answers '{error}'; check the driver with nvidia-smi")
+
+
+def gpu_facts(device: torch.device) -> dict[str, int | None]:
+    """Return the state of a GPU by name; empty for another device, or where NVML does not answer."""
+    return open_gpu_watch(device).facts() if device.type == "cuda" else {}
 
 
 class NvmlDevice:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "numpy", "scipy", "pydantic", "rich", "typer")
+HEAVY = ("torch", "numpy", "scipy", "pydantic", "rich", "typer", "jinja2", "matplotlib")
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -22,7 +22,11 @@ def test_loading_the_plugin_loads_nothing_heavy(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["verdict", "results", "report.terminal", "baseline.store", "cli", "numerics.compare"]
+    "module", ["verdict", "results", "report.terminal", "baseline.store", "cli.app", "numerics.compare"]
 )
 def test_rows_below_the_session_run_without_torch_and_pytest(module: str) -> None:
     assert not loaded_by(f"import pytest_nnopt.{module}") & {"torch", "pytest"}
+
+
+def test_what_draws_a_page_is_loaded_only_where_one_is_drawn() -> None:
+    assert "matplotlib" not in loaded_by("import pytest_nnopt.cli, pytest_nnopt.session.collector")

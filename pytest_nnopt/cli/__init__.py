@@ -1,0 +1,17 @@
+"""The command ``nnopt``: works on baselines and results without running tests; each subcommand has its own room."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command; an error that a user can mend ends it with status 4 and one line."""
+    from rich.console import Console
+
+    from pytest_nnopt.cli.app import app
+    from pytest_nnopt.errors import NnoptError
+
+    try:
+        app()
+    except NnoptError as error:
+        Console(stderr=True).print(f"nnopt: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(4) from None

@@ -1,0 +1,85 @@
+"""``nnopt config``: the settings in effect, and where each came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pytest_nnopt.cli.output import AsJson, print_json, print_table
+from pytest_nnopt.config import CASE_SECTIONS, Settings, load_settings, read_pyproject, resolve_case
+from pytest_nnopt.profiles import PROFILE
+
+_BUILT_IN = "built-in"
+_PYPROJECT = "pyproject.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting in effect.
+
+    Attributes:
+        name: as in ``[tool.nnopt]``, with its table in front.
+        value: as JSON holds it.
+        source: what it came from.
+    """
+
+    name: str
+    value: object
+    source: str
+
+
+def config(
+    profile: Annotated[str | None, typer.Option(help="Show what holds in a test that asks for this profile.")] = None,
+    root: Annotated[Path, typer.Option(help="The project's root, where pyproject.toml is.")] = Path(),
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Print the settings in effect and where each came from; options and markers come on top."""
+    settings = list(effective_settings(read_pyproject(root / "pyproject.toml"), profile))
+    if as_json:
+        print_json([asdict(setting) for setting in settings])
+    else:
+        print_table([{"setting": s.name, "value": _in_words(s.value), "from": s.source} for s in settings])
+
+
+def effective_settings(table: Mapping[str, Any], profile: str | None) -> Iterator[Setting]:
+    """Merge the project's table with the built-in values, and with a profile as a test's marker would.
+
+    Raises:
+        ConfigError: a key is unknown, a value impossible, or there is no such profile.
+    """
+    settings = load_settings(table, {})
+    values = settings.model_dump(mode="json")
+    for name in Settings.model_fields:
+        if name not in CASE_SECTIONS:
+            yield Setting(name, values[name], _PYPROJECT if name in table else _BUILT_IN)
+    markers = {} if profile is None else {"compile": [{PROFILE: profile}]}
+    case = resolve_case(settings, markers, "nnopt config")
+    for section in CASE_SECTIONS:
+        sources = _sources(settings, section, profile)
+        for name, value in getattr(case, section).model_dump(mode="json").items():
+            yield Setting(f"{section}.{name}", value, sources.get(name, _BUILT_IN))
+
+
+def _sources(settings: Settings, section: str, profile: str | None) -> dict[str, str]:
+    """Say of every setting of a section that is not built in what it came from, the last word winning."""
+    declared: Mapping[str, Any] = getattr(settings, section)
+    sources: dict[str, str] = {}
+    if section == "compile":
+        sources |= _of_profile(settings, declared.get(PROFILE))
+    sources |= dict.fromkeys((name for name in declared if name != PROFILE), _PYPROJECT)
+    if section == "limits" and settings.effect is not None:
+        sources["latency"] = f"{_PYPROJECT}, effect"
+    return sources | (_of_profile(settings, profile) if section == "compile" else {})
+
+
+def _of_profile(settings: Settings, name: str | None) -> dict[str, str]:
+    return {} if name is None else dict.fromkeys(settings.profiles[name], f"profile {name}")
+
+
+def _in_words(value: object) -> str | None:
+    return None if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,83 @@
+"""Compile profiles: named sets of compile options, kept in pyproject.toml or in a TOML or YAML file of their own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_nnopt.errors import ConfigError
+
+if sys.version_info >= (3, 11):  # pragma: no branch
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+PROFILE = "profile"
+"""The argument that names a profile."""
+
+
+def read_profiles(path: Path) -> dict[str, Any]:
+    """Read a file of profiles: a table of compile options for each name.
+
+    Raises:
+        ConfigError: it cannot be read, is neither TOML nor YAML, or holds something else than tables.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"profile_file: {path} cannot be read: {error}") from None
+    readers = {".toml": _read_toml, ".yaml": _read_yaml, ".yml": _read_yaml}
+    if path.suffix not in readers:
+        raise ConfigError(f"profile_file: {path} must end in .toml, .yaml or .yml")
+    values = readers[path.suffix](text, path)
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise ConfigError(f"profile_file: {path} must hold a table of compile options for each profile's name")
+    return values
+
+
+def _read_toml(text: str, path: Path) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"profile_file: {path} is not TOML: {error}") from None
+
+
+def _read_yaml(text: str, path: Path) -> Any:
+    try:
+        import yaml  # an extra
+    except ImportError:
+        raise ConfigError(
+            f"profile_file: reading {path} needs PyYAML; install it with pip install 'pytest-nnopt[yaml]', "
+            "or write the profiles in TOML"
+        ) from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"profile_file: {path} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def with_profile(arguments: Mapping[str, Any], profiles: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]:
+    """Replace the name of a profile by its options; what stands beside the name wins over the profile.
+
+    Raises:
+        ConfigError: there is no profile of that name; those there are are named.
+    """
+    if PROFILE not in arguments:
+        return dict(arguments)
+    name = arguments[PROFILE]
+    given = {key: value for key, value in arguments.items() if key != PROFILE}
+    if name is None:
+        return given
+    if name not in profiles:
+        known = ", ".join(sorted(profiles)) or "none; declare it in [tool.nnopt.profiles]"
+        raise ConfigError(f"{where}: unknown profile {name!r}; known: {known}")
+    return _without_the_other(profiles[name], given) | given
+
+
+def _without_the_other(profile: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the half of ``mode`` and ``options`` that is overridden, since torch takes one of them."""
+    other = {"mode": "options", "options": "mode"}
+    overridden = {other[key] for key in other if given.get(key) is not None}
+    return {key: value for key, value in profile.items() if key not in overridden}

@@ -1,0 +1,128 @@
+"""A diagnosis from what the processes of an A/A run found; how well this machine measures decides nothing here."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_nnopt.cli import doctor
+from pytest_nnopt.cli.doctor import describe, diagnose
+from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.measurement.machine import HostReading
+from pytest_nnopt.session import identical
+from pytest_nnopt.session.identical import IdenticalRun, measure_identical, run_identical
+from tests.builders import make_environment, make_process
+
+if TYPE_CHECKING:
+    from conftest import Nnopt  # type: ignore[import-not-found]
+
+HOST = HostReading(0.0, 0.0, usable_cores=2, governors=frozenset({"performance"}), thermal_stops=3)
+QUIET = (0.001, -0.001, 0.002, -0.002)
+
+
+def make_run(log_ratio: float, gpu: dict[str, int | None] | None = None, **concerns: Any) -> IdenticalRun:
+    process = make_process(log_ratio).model_copy(update={"concerns": concerns})
+    return IdenticalRun(environment=dict(make_environment().fields), process=process, gpu=gpu or {})
+
+
+def test_a_quiet_machine_is_fit_and_told_what_it_can_find() -> None:
+    diagnosis = diagnose([make_run(x) for x in QUIET], HOST)
+    assert diagnosis.is_fit
+    *state, apart, varies, detectable, advice = describe(diagnosis)
+    assert state == [
+        "cpu-amd-epyc-2c-torch2.13",
+        "  usable cores: 2",
+        "  threads: 2",
+        "  quota: none",
+        "  governor: performance",
+        "  thermal stops: 3 since boot",
+        "A/A run of 4 processes, identical code on both sides",
+    ]
+    assert apart.startswith("  seems +0.00 % apart [-")
+    assert varies == "  one process varies by 0.18 % from the next, by 0.10 % in itself"
+    assert "limit 10.0 %, baseline of 10 processes: " in detectable
+    assert advice.startswith("fit to find slowdowns of ")
+
+
+def test_more_noise_leaves_more_unseen() -> None:
+    quiet, noisy = (diagnose([make_run(factor * x) for x in QUIET], HOST).noise for factor in (1, 50))
+    assert noisy.detectable_last > quiet.detectable_last > quiet.limit == 0.10
+    assert quiet.detectable_first > quiet.detectable_last
+
+
+def test_identical_code_that_seems_to_differ_is_unfit() -> None:
+    diagnosis = diagnose([make_run(0.2 + x) for x in QUIET], HOST)
+    assert diagnosis.noise.is_biased
+    assert not diagnosis.is_fit
+    assert describe(diagnosis)[-1].startswith("not fit: identical code seems to differ")
+
+
+def test_concerns_are_counted_with_what_to_do() -> None:
+    runs = [
+        make_run(0.0),
+        make_run(0.0, load="others are busy; stop them"),
+        make_run(0.0, load="others are busy; stop them"),
+    ]
+    diagnosis = diagnose(runs, HostReading(0.0, 0.0, 2, quota_cores=1.5))
+    lines = describe(diagnosis)
+    assert "  concern, in 2 of 3 processes: others are busy; stop them" in lines
+    assert "  quota: 1.5 cores" in lines
+    assert "  governor: unknown: the kernel does not tell, as in most VMs" in lines
+    assert "  thermal stops: unknown" in lines
+    assert lines[-1].startswith("not fit as it is")
+
+
+def test_a_gpu_is_described_and_held_to_its_own_limit() -> None:
+    fields = {**make_environment().fields, "device": "cuda", "gpu": "NVIDIA H200"}
+    runs = [
+        make_run(x, {"clock_mhz": 1980, "event_reasons": None}).model_copy(update={"environment": fields})
+        for x in QUIET
+    ]
+    diagnosis = diagnose(runs, HOST)
+    assert diagnosis.environment == "nvidia-h200-torch2.13"
+    assert diagnosis.noise.limit == 0.05
+    assert diagnosis.facts["GPU clock mhz"] == "1980"
+    assert diagnosis.facts["GPU event reasons"] == "unknown"
+
+
+def test_one_process_says_nothing_of_the_next() -> None:
+    assert "varies by unknown of one process from the next" in "\n".join(describe(diagnose([make_run(0.0)], HOST)))
+
+
+@pytest.mark.parametrize(
+    ("load", "strict", "status"), [({}, True, 0), ({"load": "busy"}, True, 1), ({"load": "busy"}, False, 0)]
+)
+def test_the_status_says_it_where_that_is_asked(
+    load: dict[str, Any], strict: bool, status: int, nnopt: Nnopt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "run_identical", lambda seed, device: make_run(QUIET[seed], **load))
+    said = nnopt("doctor", "--json", *(["--strict"] if strict else []))
+    assert said.status == status
+    assert said.json()["is_fit"] is not bool(load)
+    assert said.json()["noise"]["processes"] == 4
+
+
+def test_an_impossible_device_is_refused(nnopt: Nnopt) -> None:
+    assert "is no device; write 'cpu', 'cuda' or 'cuda:N'" in nnopt("doctor", "--device=tpu").err
+
+
+def test_identical_code_is_measured_as_a_case_is() -> None:
+    run = measure_identical(0, "cpu")
+    assert run.environment["device"] == "cpu"
+    assert set(run.process.seconds) == {"reference", "candidate", "yardstick"}
+    assert run.process.candidate_to_reference.blocks >= 10
+    assert run.gpu == {}
+
+
+def test_a_process_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(MeasurementError, match="the A/A run failed with status 1:"):
+        run_identical(0, None)
+
+
+def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identical, "_PROCESS_SECONDS", 0.01)
+    with pytest.raises(MeasurementError, match="the A/A run took more than 0 s"):
+        run_identical(0, "cpu")
