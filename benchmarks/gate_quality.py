@@ -141,7 +141,7 @@ def measure_here(slowdown: float, elements: Elements, cache_dir: Path, seed: int
         keep_freed_memory()
         for name, (reference, candidate) in pairs.items():
             start = time.perf_counter()
-            timed = time_sides(reference, candidate, torch.device("cpu"), Plan(seed=seed))
+            timed = time_sides([reference], [candidate], torch.device("cpu"), Plan(seed=seed))
             seconds = time.perf_counter() - start
             yield Measured(name, slowdown, False, record_process(timed), alone[name], seconds, start_seconds)
 

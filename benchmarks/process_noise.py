@@ -31,14 +31,16 @@ from benchmarks.slow_models import convolutions, feed_forward
 from pytest_nnopt.measurement.allocator import keep_freed_memory
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.model import Variant
-from pytest_nnopt.torch_backend.compiling import CompileStep, compile_side
+from pytest_nnopt.torch_backend.compiling import CompileStep, compile_copy, copy_side
 from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets
+from pytest_nnopt.torch_backend.layout import place_copies
 from pytest_nnopt.torch_backend.pair import PairRequest, build_side
 from pytest_nnopt.torch_backend.side import ExecutionMode
 from pytest_nnopt.torch_backend.threads import thread_count
 from pytest_nnopt.torch_backend.timing import time_sides
 from pytest_nnopt.units import format_percent, format_seconds
 
+COPIES = 4
 RESULT = Path(__file__).parent / "results" / "process_noise.md"
 
 Figures = dict[str, dict[str, float]]
@@ -51,6 +53,7 @@ class Way(str, Enum):
     COMPILES = "compiles the models itself"
     FRESH = "fresh, compiled code from the cache"
     KEEPS = "fresh, and keeps freed memory"
+    COPIES = "the same, with copies at four places in memory"
 
 
 class Pointwise(nn.Module):
@@ -73,7 +76,7 @@ def models() -> Iterator[tuple[str, nn.Module, torch.Tensor]]:
 def measure_here(way: Way, cache_dir: Path, seed: int) -> Figures:
     """Measure every model in this process."""
     probe_instruction_sets()
-    if way is Way.KEEPS:
+    if way in (Way.KEEPS, Way.COPIES):
         keep_freed_memory()
     figures = {}
     for name, model, x in models():
@@ -82,9 +85,15 @@ def measure_here(way: Way, cache_dir: Path, seed: int) -> Figures:
             reference = build_side(PairRequest(model, (x,), {}, mode=mode), device=None)
             own_cache = None if way is Way.COMPILES else cache_dir / name.replace(" ", "-")
             with isolated_compilation(cache_dir=own_cache):
-                built = compile_side(reference, (CompileStep(),), samples=())
-                assert built.side is not None, built.facts
-                sample = time_sides(reference, built.side, torch.device("cpu"), Plan(seed=seed)).sample
+                count = COPIES if way is Way.COPIES else 1
+                placed = place_copies(
+                    lambda eager=reference: (copy_side(eager), compile_copy(eager, CompileStep())),
+                    count,
+                    device=torch.device("cpu"),
+                    random=random.Random(seed),
+                )
+                references, candidates = zip(*placed.copies, strict=True)
+                sample = time_sides(references, candidates, torch.device("cpu"), Plan(seed=seed)).sample
         candidate, eager, yardstick = (sample.seconds(variant) for variant in VARIANTS)
         figures[name] = {
             "ratio": statistics.fmean(math.log(a / b) for a, b in zip(candidate, eager, strict=True)),

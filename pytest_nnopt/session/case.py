@@ -20,10 +20,11 @@ from pytest_nnopt.numerics import Tolerance
 from pytest_nnopt.results import CaseMessage, CaseResult
 from pytest_nnopt.session.comparison import Comparison, compare_with_base
 from pytest_nnopt.session.context import describe_context
+from pytest_nnopt.session.explaining import explain_numbers
 from pytest_nnopt.session.gathering import gather_timing, hired_crew
-from pytest_nnopt.session.recording import plan_recording
+from pytest_nnopt.session.recording import plan_recording, propose_refresh
 from pytest_nnopt.session.records import record_compile, record_memory, record_numerics, record_process
-from pytest_nnopt.torch_backend.comparing import compare_sides
+from pytest_nnopt.torch_backend.comparing import compare_sides, with_inputs
 from pytest_nnopt.torch_backend.compile_time import complete_compile_time
 from pytest_nnopt.torch_backend.compiling import (
     CompiledSide,
@@ -34,6 +35,7 @@ from pytest_nnopt.torch_backend.compiling import (
     copy_side,
     describe_error,
 )
+from pytest_nnopt.torch_backend.diagnosis import Trouble
 from pytest_nnopt.torch_backend.facts import current_environment, device_key
 from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets
 from pytest_nnopt.torch_backend.memory import measure_memory
@@ -45,6 +47,7 @@ from pytest_nnopt.torch_backend.threads import thread_count
 from pytest_nnopt.torch_backend.timing import time_sides
 from pytest_nnopt.torch_backend.work import count_work
 from pytest_nnopt.verdict import Observed, judge, keep_exact_failures
+from pytest_nnopt.verdict.accepted import find_worsening, judge_drift_since_best
 
 if TYPE_CHECKING:
     from pytest_nnopt.config import CaseConfig, CompileConfig
@@ -56,8 +59,6 @@ if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.side import Side
     from pytest_nnopt.verdict import Question
 
-_SEED = 0
-
 
 class CaseRun:
     """The measuring of one case.
@@ -67,6 +68,7 @@ class CaseRun:
         config: what the case is held against.
         device: where to move the pair; None leaves it where the test put it.
         threads: how many threads torch computes with until ``close``; None is half of the usable cores.
+        seed: seed of every random number generator before each run that is compared.
     """
 
     def __init__(
@@ -76,8 +78,10 @@ class CaseRun:
         *,
         device: str | None = None,
         threads: int | None = None,
+        seed: int = 0,
     ) -> None:
         self._request = request
+        self._seed = seed
         self._config = config
         self._device = device
         self._scope = contextlib.ExitStack()
@@ -133,7 +137,7 @@ class CaseRun:
             PairError: they cannot be made.
         """
         kinds = self._config.tolerance.samples
-        return build_samples(self._request, kinds=kinds, seed=_SEED, device=self._device)
+        return build_samples(self._request, kinds=kinds, seed=self._seed, device=self._device)
 
     @cached_property
     def cache_dir(self) -> Path:
@@ -163,7 +167,19 @@ class CaseRun:
             return None
         samples = self.numerics_samples
         with torch_kept_quiet():
-            return compare_sides(self.built.side, self.reference, self.tolerance, seed=_SEED, samples=samples)
+            return compare_sides(self.built.side, self.reference, self.tolerance, seed=self._seed, samples=samples)
+
+    def trouble(self, comparison: NumericsComparison) -> Trouble:
+        """Return the sides with the inputs on which a comparison went worst, and how the candidate was compiled."""
+        candidate, reference, seed, name = self.require_candidate(), self.reference, self._seed, ""
+        path = comparison.worst.path if comparison.worst is not None else ""
+        for sample in self.numerics_samples:
+            if path.startswith(f"{sample.name}."):
+                candidate, reference = with_inputs(candidate, sample.inputs), with_inputs(reference, sample.inputs)
+                seed, name = sample.seed, sample.name
+        is_own = self._request.candidate is not None
+        step = None if is_own else compile_steps(self._config.compile)[len(self.built.facts.attempts) - 1]
+        return Trouble(reference, candidate, step, self.tolerance, seed, name)
 
     @cached_property
     def origin(self) -> OriginRecord:
@@ -184,7 +200,7 @@ class CaseRun:
         candidate = self.require_candidate()
         device = device_of(self.reference)
         with exclusive(device_key(device)), torch_kept_quiet():
-            timed = time_sides(self.reference, candidate, device, plan)
+            timed = time_sides([self.reference], [candidate], device, plan)
         self.timing = (*self.timing, record_process(timed))
         return self.timing
 
@@ -280,14 +296,25 @@ def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseM
         comparison = compare_with_base(run, gate, question, test_id)
         question = comparison.question
     observed = observe_case(run, question, comparison.timing, comparison.problem)
-    verdict = comparison.completed(judge(question, observed))
+    verdict = comparison.completed(judge_drift_since_best(question, observed, judge(question, observed)))
+    verdict = explain_numbers(verdict, observed.numerics, run, gate, test_id)
     if earlier is not None:
         verdict = keep_exact_failures(verdict, earlier.verdict)
     context = describe_context(question, observed, run.environment, *gate.recorded(case_id, run.environment))
     result = CaseResult.of(verdict, run.evidence(observed), context)
     gate.earlier[case_id] = result
-    recording, changes = plan_recording(question, result)
-    return CaseMessage(result=result, environment=dict(run.environment.fields), recording=recording, changes=changes)
+    worse = find_worsening(question, observed, verdict)
+    plan = plan_recording(question, result, worse=worse, reason=gate.reason)
+    return CaseMessage(
+        result=result,
+        environment=dict(run.environment.fields),
+        recording=plan.how,
+        changes=plan.changes,
+        refusal=plan.refusal,
+        reason=plan.reason,
+        starts_anew=plan.starts_anew,
+        proposal=propose_refresh(question, result),
+    )
 
 
 def observe_case(

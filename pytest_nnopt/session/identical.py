@@ -75,7 +75,7 @@ def measure_identical(seed: int, device: str | None) -> IdenticalRun:
     with thread_count(None):
         reference, candidate = identical_sides(place)
         with exclusive(device_key(place)):
-            timed = time_sides(reference, candidate, place, Plan(seed=seed))
+            timed = time_sides([reference], [candidate], place, Plan(seed=seed))
         fields = dict(current_environment(place).fields)
         return IdenticalRun(environment=fields, process=record_process(timed), gpu=gpu_facts(place))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -39,21 +39,28 @@ class Timed:
     device: DeviceProfile | None = None
 
 
-def time_sides(reference: Side, candidate: Side, device: torch.device, plan: Plan) -> Timed:
-    """Measure both sides and the yardstick in interleaved blocks, in the pair's own execution mode."""
+def time_sides(references: Sequence[Side], candidates: Sequence[Side], device: torch.device, plan: Plan) -> Timed:
+    """Measure both sides and the yardstick in interleaved blocks, in the pair's own execution mode.
+
+    Args:
+        references: copies of the eager side, of which each block draws one.
+        candidates: copies of the optimised side.
+        device: where they compute.
+        plan: how much to measure.
+    """
     calls = {
-        Variant.REFERENCE: [timed_call(reference)],
-        Variant.CANDIDATE: [timed_call(candidate)],
+        Variant.REFERENCE: [timed_call(side) for side in references],
+        Variant.CANDIDATE: [timed_call(side) for side in candidates],
         Variant.YARDSTICK: [make_yardstick(device)],
     }
     gpu = open_gpu_watch(device) if device.type == "cuda" else None
     watches: list[MachineWatch] = [HostWatch(), *([] if gpu is None else [gpu])]
     probe = HostProbe()
     before = probe.read()
-    with reference.mode.active():
+    with references[0].mode.active():
         sample = measure_case(calls, make_clock(device), plan, machine=WatchChain(*watches))
         after = probe.read()
-        profile = profile_kernels(timed_call(candidate), device) if device.type == "cuda" else None
+        profile = profile_kernels(calls[Variant.CANDIDATE][0], device) if device.type == "cuda" else None
     concerns = find_concerns(before, after, torch.get_num_threads())
     return Timed(sample, (*concerns, *([] if gpu is None else gpu.concerns())), profile)
 
