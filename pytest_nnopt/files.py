@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -10,6 +11,10 @@ from pytest_nnopt.errors import OutputError
 
 _DESCRIPTORS = (Path("/dev"), Path("/proc"))
 """Folders whose links stand for open files, such as ``/dev/stdout``."""
+
+
+_TEMPORARY = ".nnopt-"
+"""How the names of files begin that are being written."""
 
 
 def short_path(path: str) -> str:
@@ -36,6 +41,12 @@ def write_text(path: Path, text: str) -> None:
         ) from None
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Remove what a process left in a folder that was killed while it wrote; no other may be writing there."""
+    for leftover in folder.glob(f"{_TEMPORARY}*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 def _is_replaceable(path: Path) -> bool:
     """Whether a new file may take the path's name: not that of a device, a pipe or an open file's descriptor."""
     if path.is_symlink() and any(path.parent.resolve().is_relative_to(folder) for folder in _DESCRIPTORS):
@@ -52,13 +63,28 @@ def _append(path: Path, text: str) -> None:
 def _replace(path: Path, text: str) -> None:
     temporary: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=_TEMPORARY, suffix=".tmp", delete=False
+        ) as file:
             temporary = Path(file.name)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
+        _sync_directory(path.parent)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _sync_directory(folder: Path) -> None:
+    """Let a new name survive a loss of power, where the file system can be asked to."""
+    descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

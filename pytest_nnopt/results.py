@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from pytest_nnopt.baseline.schema import Count, Evidence, Finite, NotNegative, Positive, ProcessRecord, Record
+from pytest_nnopt.baseline.schema import Count, Evidence, Finite, NotNegative, Positive, ProcessRecord, Reason, Record
 from pytest_nnopt.environment import Environment, FieldValue
 from pytest_nnopt.model import Certainty, Check, CheckName, Interval, Outcome, Verdict
 
@@ -218,12 +218,20 @@ class CaseMessage(Record):
         recording: what the run wants done with the evidence once the whole test has passed: ``replace`` makes it the
             baseline's new level, ``append`` adds it to the level there is.
         changes: what an update changes against the baseline before, in words.
+        refusal: why evidence that was to be recorded is not; None where it is, or was not to be.
+        reason: the user's words for accepting a worse figure; None where no figure is worse.
+        starts_anew: whether drift counts from this evidence on.
+        proposal: that a better result should become the baseline; None where there is nothing to propose.
     """
 
     result: CaseResult
     environment: dict[str, FieldValue]
     recording: Literal["replace", "append"] | None = None
     changes: tuple[str, ...] = ()
+    refusal: str | None = None
+    reason: Reason | None = None
+    starts_anew: bool = False
+    proposal: str | None = None
 
     def to_environment(self) -> Environment:
         """Return the fingerprint as the value object it was made from."""

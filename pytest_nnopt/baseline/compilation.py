@@ -6,7 +6,7 @@ against what a server recorded. Figures of generated code depend on the instruct
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,8 +33,16 @@ class CompileLevel:
     code_differences: tuple[str, ...] = ()
 
 
-def foreign_compilation(store: BaselineStore, case_id: str, environment: Environment) -> CompileLevel | None:
+def foreign_compilation(
+    store: BaselineStore, case_id: str, environment: Environment, required: Sequence[str] = GRAPH_FIELDS
+) -> CompileLevel | None:
     """Return the recorded compilation nearest to an environment in which none was recorded.
+
+    Args:
+        store: where to look.
+        case_id: id of the case.
+        environment: the present one.
+        required: the fields that must agree; captured graphs depend on all of the default.
 
     Returns:
         of those whose graphs depend on nothing that differs, the newest whose generated code differs in the fewest
@@ -43,18 +51,20 @@ def foreign_compilation(store: BaselineStore, case_id: str, environment: Environ
     Raises:
         BaselineError: a baseline of the case cannot be relied upon.
     """
-    found = _comparable(store, case_id, environment)
+    found = _comparable(store, case_id, environment, required)
     nearest = min(found, key=lambda item: (len(item[0].code_differences), -item[1]), default=None)
     return None if nearest is None else nearest[0]
 
 
-def _comparable(store: BaselineStore, case_id: str, environment: Environment) -> Iterator[tuple[CompileLevel, float]]:
+def _comparable(
+    store: BaselineStore, case_id: str, environment: Environment, required: Sequence[str]
+) -> Iterator[tuple[CompileLevel, float]]:
     """Yield each compilation of a case whose graphs may be compared, with the moment of its recording."""
     for name in store.environments_with(case_id):
         baseline = store.read(name, case_id)
         for recording in baseline.recordings if baseline is not None else ():
             there, record = store.fingerprint(name, recording.environment), recording.evidence.compile
-            if record is None or there is None or environment.differences(there, GRAPH_FIELDS):
+            if record is None or there is None or environment.differences(there, required):
                 continue
             code = tuple(environment.differences(there, environment.code_fields))
             yield CompileLevel(record, name, code), recording.recorded.timestamp()

@@ -6,7 +6,7 @@ cannot: they depend on instruction set, threads, TF32 and the kernels of a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_nnopt.baseline.store import BaselineStore
     from pytest_nnopt.environment import Environment
 
-_VALUE_FIELDS = ("device", "torch")
+VALUE_FIELDS = ("device", "torch")
 """Fields that the drawing of random numbers depends on, and so the true values of a model that draws some."""
 
 
@@ -38,8 +38,16 @@ class NumericsLevel:
     differences: tuple[str, ...] = ()
 
 
-def foreign_numerics(store: BaselineStore, case_id: str, environment: Environment) -> NumericsLevel | None:
+def foreign_numerics(
+    store: BaselineStore, case_id: str, environment: Environment, required: Sequence[str] = VALUE_FIELDS
+) -> NumericsLevel | None:
     """Return the recorded numbers nearest to an environment in which none were recorded.
+
+    Args:
+        store: where to look.
+        case_id: id of the case.
+        environment: the present one.
+        required: the fields that must agree; true values may depend on all of the default.
 
     Returns:
         of those whose true values depend on nothing that differs, the newest that differs in the fewest fields that
@@ -48,19 +56,21 @@ def foreign_numerics(store: BaselineStore, case_id: str, environment: Environmen
     Raises:
         BaselineError: a baseline of the case cannot be relied upon.
     """
-    found = _comparable(store, case_id, environment)
+    found = _comparable(store, case_id, environment, required)
     nearest = min(found, key=lambda item: (len(item[0].differences), -item[1]), default=None)
     return None if nearest is None else nearest[0]
 
 
-def _comparable(store: BaselineStore, case_id: str, environment: Environment) -> Iterator[tuple[NumericsLevel, float]]:
+def _comparable(
+    store: BaselineStore, case_id: str, environment: Environment, required: Sequence[str]
+) -> Iterator[tuple[NumericsLevel, float]]:
     """Yield the numbers of each recording of a case that may be compared, with the moment of its recording."""
     fields = tuple(dict.fromkeys((*GRAPH_FIELDS, *environment.code_fields)))
     for name in store.environments_with(case_id):
         baseline = store.read(name, case_id)
         for recording in baseline.recordings if baseline is not None else ():
             there, evidence = store.fingerprint(name, recording.environment), recording.evidence
-            if not evidence.numerics or there is None or environment.differences(there, _VALUE_FIELDS):
+            if not evidence.numerics or there is None or environment.differences(there, required):
                 continue
             level = NumericsLevel(
                 evidence.numerics, evidence.origin, name, tuple(environment.differences(there, fields))

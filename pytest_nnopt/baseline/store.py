@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from pytest_nnopt.baseline.lock import DirectoryLock
 from pytest_nnopt.baseline.paths import case_path
 from pytest_nnopt.baseline.schema import SCHEMA_VERSION, CaseBaseline, EnvironmentFile
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import BaselineError
-from pytest_nnopt.files import write_text
+from pytest_nnopt.files import remove_abandoned, write_text
 
 _ENVIRONMENT_FILE = "environment.json"
 _LARGEST_FILE_BYTES = 4 * 2**20
@@ -26,7 +30,9 @@ _RecordT = TypeVar("_RecordT", bound=BaseModel)
 
 
 class BaselineStore:
-    """The baseline directory of a project. A file is parsed once, and again when its time or size has changed.
+    """The baseline directory of a project. A file is parsed once, and again when it has changed.
+
+    What is in the directory may come from anybody: only plain files are read, within bounds, and no link leads out.
 
     Args:
         root: the directory; it need not exist before something is written.
@@ -35,6 +41,16 @@ class BaselineStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._parsed: dict[Path, tuple[_Stamp, BaseModel]] = {}
+        self._inside: set[Path] = set()
+        self._lock = DirectoryLock(root)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep other processes from writing while the body runs: what it reads is what its writing replaces.
+
+        Raises:
+            BaselineError: another process does not let go of the store.
+        """
+        return self._lock.held()
 
     def path(self, environment_name: str, case_id: str) -> Path:
         """Return the file of a case in an environment, whether it exists or not."""
@@ -101,13 +117,17 @@ class BaselineStore:
             BaselineError: what is there cannot be relied upon, or belongs to another case.
             OutputError: the directory cannot be written; what was there before is untouched.
         """
-        self.read(environment.name, baseline.case)
-        known = self._fingerprints(environment.name)
-        if known.fingerprints.get(environment.digest) != environment.fields:
-            fingerprints = {**known.fingerprints, environment.digest: dict(environment.fields)}
-            self._write(self.root / environment.name / _ENVIRONMENT_FILE, EnvironmentFile(fingerprints=fingerprints))
         path = self.path(environment.name, baseline.case)
-        self._write(path, baseline)
+        with self.exclusive():
+            self.read(environment.name, baseline.case)
+            _refuse_collision(self.root, path)
+            known = self._fingerprints(environment.name)
+            if known.fingerprints.get(environment.digest) != environment.fields:
+                fingerprints = {**known.fingerprints, environment.digest: dict(environment.fields)}
+                file = self.root / environment.name / _ENVIRONMENT_FILE
+                self._write(file, EnvironmentFile(fingerprints=fingerprints))
+            self._write(path, baseline)
+            remove_abandoned(path.parent)
         return path
 
     def _read(self, path: Path, record: type[_RecordT]) -> _RecordT | None:
@@ -118,6 +138,7 @@ class BaselineStore:
             return None
         except OSError as error:
             raise _unreadable(path, error) from None
+        self._refuse_detour(path)
         known_stamp, known = self._parsed.get(path, (None, None))
         if known_stamp == stamp and isinstance(known, record):
             return known
@@ -125,7 +146,22 @@ class BaselineStore:
         self._parsed[path] = stamp, parsed
         return parsed
 
+    def _refuse_detour(self, path: Path) -> None:
+        """Refuse a file whose directory is reached by a link that leads out of the store.
+
+        Raises:
+            BaselineError: it would lie outside.
+        """
+        folder = path.parent
+        if folder in self._inside:
+            return
+        if not folder.resolve().is_relative_to(self.root.resolve()):
+            raise BaselineError(f"{path} leads out of {self.root} by a link; remove the link")
+        self._inside.add(folder)
+
     def _write(self, path: Path, record: BaseModel) -> None:
+        self._inside.discard(path.parent)
+        self._refuse_detour(path)
         self._parsed.pop(path, None)  # a clock may be too coarse to tell two writings apart
         values = _rounded(record.model_dump(mode="json", by_alias=True))
         write_text(path, json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n")
@@ -136,11 +172,37 @@ class _Stamp(NamedTuple):
 
     modified_ns: int
     size: int
+    inode: int
 
 
 def _stamp_of(path: Path) -> _Stamp:
-    status = path.stat()
-    return _Stamp(status.st_mtime_ns, status.st_size)
+    """Return the stamp of a plain file.
+
+    Raises:
+        OSError: there is none, or something else has its name.
+    """
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is no plain file")
+    return _Stamp(status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _refuse_collision(root: Path, path: Path) -> None:
+    """Refuse a name that differs from an existing one in case alone: on some file systems they are the same file.
+
+    Raises:
+        BaselineError: there is such a name; both are in the message.
+    """
+    folder = root
+    for part in path.relative_to(root).parts:
+        others = [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
+        twin = next((name for name in others if name != part and name.casefold() == part.casefold()), None)
+        if twin is not None:
+            raise BaselineError(
+                f"{folder / part} and {folder / twin} differ in case alone, and are one file where case does not "
+                "count; rename one of the tests"
+            )
+        folder = folder / part
 
 
 def _parse(path: Path, stamp: _Stamp, record: type[_RecordT]) -> _RecordT:
@@ -148,7 +210,9 @@ def _parse(path: Path, stamp: _Stamp, record: type[_RecordT]) -> _RecordT:
     if stamp.size > _LARGEST_FILE_BYTES:
         raise BaselineError(f"{path} is larger than {_LARGEST_FILE_BYTES} bytes; {_REMEDY}")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE_BYTES + 1)
+        values = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, error) from None
     version = values.get("schema") if isinstance(values, dict) else None

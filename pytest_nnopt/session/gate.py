@@ -11,11 +11,15 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_nnopt.baseline.anchor import anchor_of
 from pytest_nnopt.baseline.compilation import CompileLevel, foreign_compilation
+from pytest_nnopt.baseline.elsewhere import Elsewhere, level_elsewhere
 from pytest_nnopt.baseline.level import comparable_recordings, level_of, levels_of
-from pytest_nnopt.baseline.numbers import NumericsLevel, foreign_numerics
+from pytest_nnopt.baseline.numbers import VALUE_FIELDS, NumericsLevel, foreign_numerics
+from pytest_nnopt.baseline.schema import Evidence
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.config import CaseConfig, Settings, load_settings, read_pyproject, resolve_case
+from pytest_nnopt.environment import Match, fields_to_match
 from pytest_nnopt.errors import ConfigError
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.session.progress import NoProgress, Progress
@@ -32,7 +36,7 @@ from pytest_nnopt.verdict import Question, estimate_of
 from pytest_nnopt.verdict.absolute import absolute_estimates
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import CaseBaseline, Evidence, Recording
+    from pytest_nnopt.baseline.schema import CaseBaseline, Recording
     from pytest_nnopt.environment import Environment
     from pytest_nnopt.results import CaseResult
     from pytest_nnopt.session.base import Base
@@ -78,6 +82,10 @@ class Gate:
         run_beside: runs the base's test of a node id in this process, which measures it together with the head's case.
         configs: the configuration of each test that uses ``model_pair``, by node id.
         earlier: what the last attempt at a case in this run came to, by case id; a rerun adds to its evidence.
+        root: pytest's rootdir, below which repros of failures are written; None writes none.
+        replay: folder of a repro, whose inputs and parameters take the place of the test's own.
+        is_update_of_new: whether an update leaves cases alone that have a baseline.
+        reason: the user's words for accepting a worse figure.
         progress: follows the measuring.
     """
 
@@ -90,6 +98,10 @@ class Gate:
     run_beside: Callable[[str, WorkerRole, CaseRun], None] | None = None
     configs: dict[str, CaseConfig] = field(default_factory=dict)
     earlier: dict[str, CaseResult] = field(default_factory=dict)
+    is_update_of_new: bool = False
+    reason: str | None = None
+    root: Path | None = None
+    replay: Path | None = None
     progress: Progress = field(default_factory=NoProgress)
     _priors: dict[str, _Priors] = field(default_factory=dict)
     _spent_seconds: float = 0.0
@@ -133,6 +145,8 @@ class Gate:
             BaselineError: the case's baseline cannot be relied upon.
         """
         level, missing_reason = self.level(case_id, environment)
+        is_updating = self._is_updating(level)
+        times = self._elsewhere("times", case_id, environment, level)
         priors = self._priors_of(environment)
         return Question(
             case_id=case_id,
@@ -144,27 +158,57 @@ class Gate:
             recorded_processes=self._recorded_processes(level),
             plan=self._plan(),
             is_comparing=self.purpose is Purpose.COMPARE,
-            is_updating=self.purpose is Purpose.UPDATE,
-            baseline=level,
+            is_updating=is_updating,
+            baseline=level if times is None else Evidence(timing=times.evidence.timing),
             missing_reason=missing_reason,
             is_recording_missing=self.settings.missing == "record",
+            foreign_times=times,
+            foreign_memory=self._elsewhere("memory", case_id, environment, level),
+            anchor=self._anchor(case_id, environment),
             foreign_compilation=self._foreign_compilation(case_id, environment, level),
             foreign_numerics=self._foreign_numerics(case_id, environment, level),
         )
+
+    def _is_updating(self, level: Evidence | None) -> bool:
+        return self.purpose is Purpose.UPDATE and not (self.is_update_of_new and level is not None)
+
+    def _anchor(self, case_id: str, environment: Environment) -> Recording | None:
+        """Return the best level that was accepted, where it is not the present one."""
+        if self.purpose is Purpose.CHECK:
+            return None
+        return anchor_of(self.store.read(environment.name, case_id), environment.digest)
+
+    def _required(self, kind: str, environment: Environment) -> tuple[str, ...]:
+        """Return the fields in which another environment must agree to serve for figures of a kind."""
+        return fields_to_match(kind, getattr(self.settings.matching, kind), str(environment.fields["device"]))
+
+    def _elsewhere(self, kind: str, case_id: str, environment: Environment, level: Evidence | None) -> Elsewhere | None:
+        """Return a level of another environment to compare figures of a kind with, where this one has none."""
+        match = getattr(self.settings.matching, kind)
+        part = "timing" if kind == "times" else kind
+        is_wanted = level is None if kind == "times" else level is None or not getattr(level, part)
+        if self.purpose is not Purpose.COMPARE or match is Match.EXACT or not is_wanted:
+            return None
+        required = self._required(kind, environment)
+        return level_elsewhere(self.store, case_id, environment, required, lambda evidence: getattr(evidence, part))
 
     def _foreign_compilation(
         self, case_id: str, environment: Environment, level: Evidence | None
     ) -> CompileLevel | None:
         """Return a compilation of another environment to compare with where this one has none."""
-        if self.purpose is not Purpose.COMPARE or (level is not None and level.compile is not None):
+        match = self.settings.matching.compile
+        has_own = level is not None and level.compile is not None
+        if self.purpose is not Purpose.COMPARE or has_own or match is Match.EXACT:
             return None
-        return foreign_compilation(self.store, case_id, environment)
+        return foreign_compilation(self.store, case_id, environment, self._required("compile", environment))
 
     def _foreign_numerics(self, case_id: str, environment: Environment, level: Evidence | None) -> NumericsLevel | None:
         """Return numbers of another environment to compare with where this one has none."""
-        if self.purpose is not Purpose.COMPARE or (level is not None and level.numerics):
+        match = self.settings.matching.numerics
+        if self.purpose is not Purpose.COMPARE or (level is not None and level.numerics) or match is Match.EXACT:
             return None
-        return foreign_numerics(self.store, case_id, environment)
+        required = VALUE_FIELDS if match is Match.COMPATIBLE else self._required("numerics", environment)
+        return foreign_numerics(self.store, case_id, environment, required)
 
     def _plan(self) -> SequentialPlan:
         """Return what the timing of a case may cost in errors, so that the whole suite keeps its rate, too."""
@@ -173,7 +217,7 @@ class Gate:
         return plan_for_suite(plan, suite_size, suite_false_alarms=self.settings.suite_false_alarms)
 
     def _recorded_processes(self, level: Evidence | None) -> int:
-        if self.purpose is Purpose.UPDATE:
+        if self._is_updating(level):
             return self.settings.processes
         is_recording = self.purpose is Purpose.COMPARE and level is None and self.settings.missing == "record"
         return min(self.settings.processes, _PROCESSES_OF_A_MISSING_BASELINE) if is_recording else 0
@@ -226,6 +270,8 @@ def open_gate(
     *,
     launch: Launch | None = None,
     worker: WorkerRole | GuestRole | None = None,
+    is_update_of_new: bool = False,
+    reason: str | None = None,
 ) -> Gate:
     """Open the gate of a run.
 
@@ -235,9 +281,19 @@ def open_gate(
         purpose: value of a ``Purpose``.
         launch: how to start measuring processes.
         worker: makes the run a measuring process.
+        is_update_of_new: whether an update leaves cases alone that have a baseline.
+        reason: the user's words for accepting a worse figure.
 
     Raises:
         ConfigError: a setting is unknown or impossible.
     """
     settings = load_settings(read_pyproject(root / "pyproject.toml"), command_line)
-    return Gate(settings, BaselineStore(root / settings.baseline_dir), Purpose(purpose), launch=launch, worker=worker)
+    return Gate(
+        settings,
+        BaselineStore(root / settings.baseline_dir),
+        Purpose(purpose),
+        launch=launch,
+        worker=worker,
+        is_update_of_new=is_update_of_new,
+        reason=reason,
+    )

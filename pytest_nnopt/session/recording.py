@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from pytest_nnopt.baseline.anchor import anchors_with
 from pytest_nnopt.baseline.level import with_recording
 from pytest_nnopt.baseline.numbers import NumericsLevel
 from pytest_nnopt.baseline.schema import CaseBaseline, Recording
-from pytest_nnopt.model import Outcome
+from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.statistics.decision import decide_regression
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_nnopt.baseline.schema import CompileRecord, Evidence
     from pytest_nnopt.baseline.store import BaselineStore
-    from pytest_nnopt.results import CaseMessage, CaseResult
+    from pytest_nnopt.results import CaseMessage, CaseResult, CheckRecord
     from pytest_nnopt.verdict import Question
 
 HowToRecord = Literal["replace", "append"]
@@ -86,7 +87,8 @@ def plan_recording(
     worse = (*worse, *changes.worse)
     if worse and reason is None:
         return RecordingPlan(
-            refusal=f"it is worse than what was accepted: {worse[0]}; if that is intended, say why with --nnopt-reason TEXT"
+            refusal=f"it is worse than what was accepted: {worse[0]}; if that is intended, say why with "
+            "--nnopt-reason TEXT"
         )
     return RecordingPlan(
         "replace" if changes.texts else "append",
@@ -106,6 +108,30 @@ def _refusal(question: Question, result: CaseResult) -> str | None:
     if unsoundness is not None:
         return f"its times are unsound: {unsoundness}"
     return find_noise(question, result.timing)
+
+
+def propose_refresh(question: Question, result: CaseResult) -> str | None:
+    """Propose to record a result that is better than its baseline each time it was measured; it never fails a case.
+
+    What is not recorded could be lost again unseen. Times count where every one of several processes is faster than
+    the baseline is on average; bytes repeat by themselves.
+    """
+    if not question.is_comparing or question.baseline is None or question.base is not None:
+        return None
+    better = [check.reason for check in result.checks if _is_repeatedly_better(question.baseline, result, check)]
+    if not better:
+        return None
+    return f"{result.id} is better than its baseline: {'; '.join(better)}; keep that with pytest --nnopt-update"
+
+
+def _is_repeatedly_better(level: Evidence, result: CaseResult, check: CheckRecord) -> bool:
+    if check.outcome is not Outcome.IMPROVED:
+        return False
+    if check.name is not CheckName.LATENCY:
+        return check.name in (CheckName.MEMORY, CheckName.DEVICE_TIME)
+    before = fmean(process.candidate_to_reference.log_ratio for process in level.timing)
+    now = [process.candidate_to_reference.log_ratio for process in result.timing]
+    return len(now) > 1 and max(now) < before
 
 
 def commit(store: BaselineStore, message: CaseMessage, *, revision: str | None = None) -> Path:

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pytest_nnopt.baseline.anchor import anchor_of
 from pytest_nnopt.baseline.level import comparable_recordings, level_of
-from pytest_nnopt.baseline.schema import CompileRecord, Evidence, LeafRecord, OriginRecord
+from pytest_nnopt.baseline.schema import CompileRecord, Evidence, LeafRecord, OriginRecord, ProcessRecord
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.errors import OutputError
 from pytest_nnopt.model import CheckName, Outcome
-from pytest_nnopt.session.recording import commit, plan_recording
+from pytest_nnopt.session import recording
+from pytest_nnopt.session.recording import RecordingPlan, commit, plan_recording, propose_refresh
 from tests.builders import (
     CASE_ID,
     make_check,
@@ -22,14 +26,15 @@ from tests.builders import (
     make_environment,
     make_evidence,
     make_message,
+    make_process,
     make_question,
     make_result,
     make_timing,
 )
 
 HERE = make_environment()
-NEW = ("replace", ("new",))
-NOT_AT_ALL = (None, ())
+NEW = RecordingPlan("replace", ("new",), starts_anew=True)
+NOT_AT_ALL = RecordingPlan()
 
 
 GROWN = "the candidate's error: output: rms error 1, was 0; 20 times that is allowed"
@@ -52,7 +57,7 @@ class TestPlanRecording:
             ({"is_comparing": True, "is_recording_missing": True}, NEW),
             ({"is_comparing": True, "is_recording_missing": True, "baseline": make_evidence()}, NOT_AT_ALL),
             ({"is_updating": True}, NEW),
-            ({"is_updating": True, "baseline": make_evidence()}, ("append", ())),
+            ({"is_updating": True, "baseline": make_evidence()}, RecordingPlan("append")),
         ],
     )
     def test_evidence_is_recorded_where_it_is_wanted(self, question: dict[str, Any], plan: object) -> None:
@@ -62,8 +67,9 @@ class TestPlanRecording:
     @pytest.mark.parametrize("outcome", Outcome)
     def test_a_failed_case_is_never_recorded(self, outcome: Outcome) -> None:
         result = make_result(make_check(CheckName.NUMERICS, outcome), evidence=make_evidence())
-        how, _ = plan_recording(make_question(is_updating=True), result)
-        assert (how is None) is outcome.is_failure
+        plan = plan_recording(make_question(is_updating=True), result)
+        assert (plan.how is None) is outcome.is_failure
+        assert ("its checks do not pass (numerics)" in (plan.refusal or "")) is outcome.is_failure
 
     @pytest.mark.parametrize(
         ("now", "changes"),
@@ -91,15 +97,92 @@ class TestPlanRecording:
         self, now: Evidence, changes: tuple[str, ...]
     ) -> None:
         question = make_question(make_config(latency=0.05), is_updating=True, baseline=with_output("output"))
-        how, found = plan_recording(question, make_result(make_check(), evidence=now))
-        assert found == changes
-        assert how == ("replace" if changes else "append")
+        plan = plan_recording(question, make_result(make_check(), evidence=now), reason="a better model")
+        assert plan.changes == changes
+        assert plan.how == ("replace" if changes else "append")
 
     @pytest.mark.parametrize("before", [Evidence(), Evidence(compile=CompileRecord(status="compiled"))])
     def test_parts_that_one_of_them_lacks_are_no_change_of_speed(self, before: Evidence) -> None:
         question = make_question(is_updating=True, baseline=before)
         result = make_result(make_check(), evidence=Evidence(timing=make_timing(2.0)))
-        assert plan_recording(question, result) == ("append", ())
+        assert plan_recording(question, result) == RecordingPlan("append")
+
+    @pytest.mark.parametrize(
+        ("now", "worse"),
+        [(make_evidence(), ("latency +9 %",)), (with_output("output", candidate_nrmse=1.0), ())],
+        ids=["the gate would fail", "the error grew"],
+    )
+    def test_a_worse_figure_needs_a_reason_which_is_kept_and_from_which_drift_counts_anew(
+        self, now: Evidence, worse: tuple[str, ...]
+    ) -> None:
+        question = make_question(is_updating=True, baseline=with_output("output"))
+        result = make_result(make_check(), evidence=now)
+        refused = plan_recording(question, result, worse=worse)
+        assert refused.how is None
+        assert refused.refusal is not None
+        assert refused.refusal.startswith(f"it is worse than what was accepted: {(*worse, GROWN)[0]}; ")
+        assert refused.refusal.endswith("say why with --nnopt-reason TEXT")
+        accepted = plan_recording(question, result, worse=worse, reason="exact softmax")
+        assert (accepted.refusal, accepted.reason, accepted.starts_anew) == (None, "exact softmax", True)
+        assert accepted.how is not None
+
+    def test_a_reason_is_kept_only_where_something_is_worse(self) -> None:
+        question = make_question(is_updating=True, baseline=make_evidence())
+        plan = plan_recording(question, make_result(make_check(), evidence=make_evidence()), reason="for others")
+        assert plan == RecordingPlan("append")
+
+    @pytest.mark.parametrize(("ratio", "starts_anew"), [(0.8, True), (1.01, False)])
+    def test_drift_counts_from_a_faster_level_on(self, ratio: float, starts_anew: bool) -> None:
+        question = make_question(is_updating=True, baseline=make_evidence())
+        plan = plan_recording(question, make_result(make_check(), evidence=make_evidence(ratio)))
+        assert plan.starts_anew is starts_anew
+
+    def test_times_noisier_than_the_gate_needs_are_refused_with_both_figures(self) -> None:
+        noisy = Evidence(timing=tuple(make_process(0.3 * (-1) ** index) for index in range(10)))
+        plan = plan_recording(make_question(is_updating=True), make_result(make_check(), evidence=noisy))
+        assert plan.how is None
+        assert plan.refusal is not None
+        assert re.match(
+            r"one process's time varies by 15\.\d %, so .* 39\.\d % to be found; the limit of 10\.0 % needs at most 6",
+            plan.refusal,
+        )
+
+    def test_unsound_times_are_refused(self) -> None:
+        hot = tuple(process.model_copy(update={"concerns": {"thermal": "it is hot"}}) for process in make_timing())
+        plan = plan_recording(make_question(is_updating=True), make_result(make_check(), evidence=Evidence(timing=hot)))
+        assert plan.refusal == "its times are unsound: in 8 of 8 processes it is hot"
+
+
+class TestProposeRefresh:
+    @pytest.mark.parametrize(
+        ("name", "timing", "is_proposed"),
+        [
+            (CheckName.LATENCY, make_timing(0.8), True),
+            (CheckName.LATENCY, make_timing(0.8, count=1), False),
+            (CheckName.LATENCY, (*make_timing(0.8, count=7), make_process(0.1)), False),
+            (CheckName.MEMORY, (), True),
+            (CheckName.COMPILE_TIME, (), False),
+        ],
+    )
+    def test_what_is_better_every_time_is_worth_recording(
+        self, name: CheckName, timing: tuple[ProcessRecord, ...], is_proposed: bool
+    ) -> None:
+        question = make_question(is_comparing=True, baseline=make_evidence())
+        result = make_result(make_check(name, Outcome.IMPROVED, reason="much better"), evidence=Evidence(timing=timing))
+        proposal = f"{CASE_ID} is better than its baseline: much better; keep that with pytest --nnopt-update"
+        assert propose_refresh(question, result) == (proposal if is_proposed else None)
+
+    @pytest.mark.parametrize(
+        "question",
+        [{}, {"is_comparing": True}, {"is_comparing": True, "baseline": make_evidence(), "base": "main"}],
+    )
+    def test_there_must_be_a_stored_baseline(self, question: dict[str, Any]) -> None:
+        result = make_result(make_check(CheckName.MEMORY, Outcome.IMPROVED))
+        assert propose_refresh(make_question(**question), result) is None
+
+    def test_what_is_as_good_as_it_was_proposes_nothing(self) -> None:
+        question = make_question(is_comparing=True, baseline=make_evidence())
+        assert propose_refresh(question, make_result(make_check(CheckName.MEMORY))) is None
 
 
 class TestCommit:
@@ -161,6 +244,33 @@ class TestCommit:
         assert level.compile == part.compile
         assert level.numerics == whole.numerics
         assert len(level.timing) == len(whole.timing)
+
+    def test_an_accepted_worsening_keeps_its_reason(self, store: BaselineStore) -> None:
+        result = make_result(make_check(), evidence=make_evidence())
+        commit(store, make_message(result, HERE, recording="replace", reason="exact softmax"))
+        baseline = store.read(HERE.name, CASE_ID)
+        assert baseline is not None
+        assert baseline.recordings[-1].reason == "exact softmax"
+
+    def test_many_small_steps_leave_the_best_level_as_the_anchor(self, store: BaselineStore) -> None:
+        for step in range(20):
+            result = make_result(make_check(), evidence=make_evidence(1.01**step))
+            commit(store, make_message(result, HERE, recording="append"))
+        anchor = anchor_of(store.read(HERE.name, CASE_ID), HERE.digest)
+        assert anchor is not None
+        assert anchor.evidence.timing[0].candidate_to_reference.log_ratio == 0.0
+
+    def test_a_clock_that_goes_backwards_changes_no_order(
+        self, store: BaselineStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.commit(store, 1)
+        early = datetime(1999, 1, 1, tzinfo=timezone.utc)
+        monkeypatch.setattr(recording, "datetime", SimpleNamespace(now=lambda zone: early))
+        self.commit(store, 2)
+        assert self.counts(store) == [1, 2]
+        level = level_of(comparable_recordings(store, CASE_ID, HERE)[0])
+        assert level is not None
+        assert len(level.timing) == 3
 
     def test_a_failing_write_leaves_the_level_there_was(
         self, store: BaselineStore, monkeypatch: pytest.MonkeyPatch

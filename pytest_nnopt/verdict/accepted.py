@@ -1,0 +1,62 @@
+"""A case against what was once accepted: small steps since the best level added up, and what an update makes worse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.model import Check, CheckName, Outcome, Verdict
+from pytest_nnopt.verdict.judge import judge
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import Recording
+    from pytest_nnopt.verdict.question import Observed, Question
+
+_DRIFTING = (CheckName.LATENCY, CheckName.DEVICE_TIME, CheckName.MEMORY)
+"""Checks that tolerate a small growth, so that many of them add up."""
+
+_DRIFT_SHARE = 0.1
+"""The part of the rate of false alarms that the comparison with the best level may cost on top."""
+
+
+def judge_drift_since_best(question: Question, observed: Observed, verdict: Verdict) -> Verdict:
+    """Let a check fail that keeps its limit against the present level, but not against the best accepted one."""
+    anchor = question.anchor
+    if anchor is None or not question.is_comparing:
+        return verdict
+    plan = replace(question.plan, false_alarms=question.plan.false_alarms * _DRIFT_SHARE)
+    since_best = judge(replace(question, baseline=anchor.evidence, plan=plan), observed)
+    failed = {check.name: check for check in since_best.checks if check.outcome is Outcome.FAILED}
+    checks = tuple(
+        _drifted(check, failed[check.name], anchor)
+        if check.name in _DRIFTING and check.name in failed and not check.outcome.is_failure
+        else check
+        for check in verdict.checks
+    )
+    return Verdict(verdict.case_id, checks)
+
+
+def _drifted(near: Check, far: Check, anchor: Recording) -> Check:
+    best = f"the best level, accepted on {anchor.recorded.date().isoformat()}"
+    return replace(
+        far,
+        reason=f"small steps added up: {far.reason.replace('the baseline', best)}",
+        details=(near.reason, *far.details, "accept it with pytest --nnopt-update --nnopt-reason TEXT"),
+    )
+
+
+def find_worsening(question: Question, observed: Observed, verdict: Verdict) -> tuple[str, ...]:
+    """Say what an update would make worse than it was accepted: what the gate would fail with these figures.
+
+    Numbers are left out: what changed of them is named by the recording itself.
+    """
+    if not question.is_updating or question.baseline is None:
+        return ()
+    compared = replace(question, is_comparing=True, is_updating=False)
+    against = judge_drift_since_best(compared, observed, judge(compared, observed))
+    standing = {check.name for check in verdict.checks if check.outcome.is_failure}
+    return tuple(
+        check.reason
+        for check in against.checks
+        if check.outcome is Outcome.FAILED and check.name not in standing and check.name is not CheckName.NUMERICS
+    )

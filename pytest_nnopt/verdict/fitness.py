@@ -1,0 +1,84 @@
+"""Whether the evidence of times is sound enough to decide or to be recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.statistics.evidence import summarise_processes
+from pytest_nnopt.statistics.power import minimum_detectable_effect
+from pytest_nnopt.statistics.prior import VariancePrior
+from pytest_nnopt.units import format_percent
+from pytest_nnopt.verdict.times import estimate_of
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import ProcessRecord
+    from pytest_nnopt.verdict.question import Question
+
+_THROTTLING = "thermal"
+_LOAD, _ON_THE_GPU = "load", "on the GPU"
+"""Other processes on the GPU are a concern of load, like those on the host, and are told apart by their words."""
+
+_BASELINE_PROCESSES = 20
+"""As many as a baseline grows to by repeated updates."""
+_FINDABLE = 2.0
+"""How many times its limit a slowdown may have to be before the gate finds it."""
+_HALVINGS = 40
+
+
+def find_unsoundness(timing: Sequence[ProcessRecord]) -> str | None:
+    """Say why times decide nothing: in half of the processes or more a GPU was shared, or something was throttled.
+
+    Other load on the host is not among the reasons: it slows both sides of a block alike, and shows as noise.
+    """
+    found = [reason for process in timing if (reason := _unsoundness_of(process)) is not None]
+    if not found or 2 * len(found) < len(timing):
+        return None
+    return f"in {len(found)} of {len(timing)} processes {found[0]}"
+
+
+def _unsoundness_of(process: ProcessRecord) -> str | None:
+    throttled, load = process.concerns.get(_THROTTLING), process.concerns.get(_LOAD, "")
+    return throttled or (load if _ON_THE_GPU in load else None)
+
+
+def find_noise(question: Question, timing: Sequence[ProcessRecord]) -> str | None:
+    """Say why times are too noisy for the gate: whatever it measured, it would miss twice the tolerated slowdown.
+
+    Returns:
+        how noisy they are and what the limit needs; None where the gate can work with them.
+    """
+    if not timing:
+        return None
+    limit = question.latency_limit
+    noise = summarise_processes([estimate_of(process) for process in timing], question.prior).noise
+    findable = _findable(question, noise, limit)
+    if findable <= _FINDABLE * limit:
+        return None
+    return (
+        f"one process's time varies by {format_percent(noise.standard_deviation)}, so that a slowdown would have to "
+        f"reach {format_percent(findable)} to be found; the limit of {format_percent(limit)} needs at most "
+        f"{format_percent(_largest_deviation(question, noise, limit))}: quieten the machine, lock its clocks, or raise "
+        "the limit with nnopt_limits(latency=...)"
+    )
+
+
+def _findable(question: Question, noise: VariancePrior, limit: float) -> float:
+    """Return the slowdown that the last look finds in 95 % of runs."""
+    return minimum_detectable_effect(
+        noise,
+        processes=question.plan.max_processes,
+        baseline_processes=_BASELINE_PROCESSES,
+        limit=limit,
+        plan=question.plan,
+    )
+
+
+def _largest_deviation(question: Question, noise: VariancePrior, limit: float) -> float:
+    """Return the largest spread between processes with which twice the limit is found, by bisection."""
+    low, high = 0.0, noise.standard_deviation
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        quieter = VariancePrior(middle**2, noise.degrees_of_freedom)
+        low, high = (middle, high) if _findable(question, quieter, limit) <= _FINDABLE * limit else (low, middle)
+    return low
