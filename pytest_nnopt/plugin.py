@@ -45,6 +45,7 @@ _ALONE = {
     "html": ("--html=",),
     "reportlog_plugin": ("--report-log=",),
     "pytest_jsonreport": ("--json-report-file=none",),
+    "timeout": ("--timeout=0",),  # this run's own alarm covers its measuring processes, too
 }
 """By plugin, the options that keep a measuring process from spreading tests and from overwriting this run's reports."""
 
@@ -104,6 +105,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("fail", "record"),
         help="what a missing baseline does (default: fail)",
     )
+    group.addoption("--nnopt-replay", help=argparse.SUPPRESS)
+    group.addoption(
+        "--nnopt-diagnose",
+        choices=("never", "fail"),
+        help="whether wrong numbers are traced to their cause by further runs (default: fail)",
+    )
     group.addoption("--nnopt-device", metavar="DEVICE", help="move models and inputs to cpu or cuda[:N]")
     group.addoption("--nnopt-effect", metavar="PERCENT", help="tolerated slowdown where a test declares none")
     group.addoption("--nnopt-false-alarms", metavar="PERCENT", help="how often unchanged code may fail (default: 1%%)")
@@ -139,6 +146,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--nnopt-worker-is-base", action="store_true", help=argparse.SUPPRESS)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Announce the markers, and refuse impossible options before anything is collected."""
     for text in _MARKERS.values():
@@ -289,7 +297,10 @@ class Reporting:
             return []
         from pytest_nnopt.session.header import describe_run
 
-        return describe_run(gate, test_ids)
+        try:
+            return describe_run(gate, test_ids)
+        except BaselineError:  # pytest calls this even where that has just ended the run, and names it afterwards
+            return []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather the cases of a finished test, and record them once its teardown has passed, too."""
@@ -408,6 +419,8 @@ def _gate(config: pytest.Config) -> Gate:
                 is_update_of_new=option.nnopt_update_new_only,
                 reason=option.nnopt_reason,
             )
+            config.stash[_GATE].root = config.rootpath
+            config.stash[_GATE].replay = None if option.nnopt_replay is None else Path(option.nnopt_replay)
             config.stash[_GATE].base = _open_base(config) if _is_against(config) else None
             config.stash[_GATE].run_beside = functools.partial(_run_beside, config)
         except ConfigError as error:
@@ -506,6 +519,10 @@ def _launch(config: pytest.Config) -> Launch:
     arguments = workerinput["mainargv"][1:] if "mainargv" in workerinput else config.invocation_params.args
     arguments = without_paths([str(argument) for argument in arguments], config.option.file_or_dir or ())
     added = [word for name, words in _ALONE.items() if config.pluginmanager.hasplugin(name) for word in words]
+    if config.pluginmanager.hasplugin("benchmark") and not config.getoption("benchmark_only", False):
+        added.append("--benchmark-disable")  # it calls each function once, and saves nothing
+    if isinstance(seed := config.getoption("randomly_seed", None), int):
+        added.append(f"--randomly-seed={seed}")
     return Launch((*arguments, f"--rootdir={config.rootpath}", *added), config.invocation_params.dir)
 
 
@@ -517,6 +534,7 @@ def _command_line(config: pytest.Config) -> dict[str, Any]:
         "missing": config.option.nnopt_missing,
         "only": None if only is None else tuple(part.strip() for part in only.split(",")),
         "device": config.option.nnopt_device,
+        "diagnose": config.option.nnopt_diagnose,
         "effect": config.option.nnopt_effect,
         "false_alarms": config.option.nnopt_false_alarms,
         "budget": config.option.nnopt_budget,

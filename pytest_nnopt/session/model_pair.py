@@ -12,6 +12,7 @@ from pytest_nnopt.report.failure import describe_failure
 from pytest_nnopt.report.junit import junit_properties
 from pytest_nnopt.results import speedup_of
 from pytest_nnopt.session.case import CaseRun, conclude_case, inspect_case
+from pytest_nnopt.session.repro import replayed
 from pytest_nnopt.session.worker import WorkerFinished, WorkerRole
 from pytest_nnopt.torch_backend.pair import PairRequest
 from pytest_nnopt.torch_backend.side import ExecutionMode
@@ -145,12 +146,11 @@ class ModelPairFactory:
             samples=samples,
             mode=ExecutionMode.capture(is_training_step=loss is not None),
         )
-        run = CaseRun(
-            request,
-            self._gate.configs[self._test_id],
-            device=self._gate.settings.device,
-            threads=self._gate.settings.threads,
-        )
+        config, seed = self._gate.configs[self._test_id], 0
+        if self._gate.replay is not None:
+            request, config, seed = replayed(self._gate.replay, case_id, request, config)
+        settings = self._gate.settings
+        run = CaseRun(request, config, device=settings.device, threads=settings.threads, seed=seed)
         pair = ModelPair(case_id, run, self._gate, self._test_id)
         self._pairs[case_id] = pair
         if worker is not None and worker.case_id == case_id:
