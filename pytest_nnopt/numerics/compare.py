@@ -370,7 +370,7 @@ def _condition_note(figures: Figures, allowance: Allowance) -> str | None:
     error = _figures(figures, figures.reference).nrmse
     if error <= _ILL_CONDITIONED_FLOORS * allowance.floor.rms * allowance.eps:
         return None
-    return f"the reference itself is far from float64 (error {error:.2g}): rounding is amplified here"
+    return f"ill-conditioned: the reference itself is far from float64 (error {error:.2g}), rounding is amplified here"
 
 
 def _error_problem(judgement: Judgement) -> str | None:

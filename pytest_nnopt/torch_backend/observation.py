@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -197,7 +198,7 @@ def _has_same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
 
 def _bytes(tensor: torch.Tensor) -> torch.Tensor:
     """Return the elements' memory, which exists for dtypes without arithmetic too."""
-    return tensor.resolve_conj().resolve_neg().reshape(-1).view(torch.uint8)
+    return tensor.resolve_conj().resolve_neg().reshape(-1).contiguous().view(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,13 @@ def _put_back(module: torch.nn.Module, state: _State) -> None:
 def _rebind(module: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
     """Put a parameter or buffer object back that the run replaced by another."""
     owner, _, attribute = name.rpartition(".")
-    owning_module = module.get_submodule(owner)
+    owning_module = functools.reduce(
+        getattr, filter(None, owner.split(".")), module
+    )  # scripted ones lack get_submodule
+    if isinstance(owning_module, torch.jit.ScriptModule):
+        if getattr(owning_module, attribute) is not tensor:
+            setattr(owning_module, attribute, tensor)
+        return
     slots = owning_module._parameters if isinstance(tensor, torch.nn.Parameter) else owning_module._buffers
     if slots.get(attribute) is not tensor:
         cast("dict[str, torch.Tensor | None]", slots)[attribute] = tensor

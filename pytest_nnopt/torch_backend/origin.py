@@ -51,7 +51,7 @@ def _digest(named: Iterable[tuple[str, torch.Tensor]]) -> str:
         digest.update(str(list(tensor.shape)).encode())
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
             continue
-        flat = tensor.detach().resolve_conj().resolve_neg().reshape(-1).view(torch.uint8)
+        flat = tensor.detach().resolve_conj().resolve_neg().reshape(-1).contiguous().view(torch.uint8)
         for start in range(0, flat.numel(), _CHUNK_BYTES):
             digest.update(flat[start : start + _CHUNK_BYTES].cpu().numpy().tobytes())
     return digest.hexdigest()[:_DIGITS]

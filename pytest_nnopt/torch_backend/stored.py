@@ -108,6 +108,10 @@ def _restored(plain: torch.Tensor, form: TensorForm) -> torch.Tensor:
     extent = 1 + sum((size - 1) * stride for size, stride in zip(form.shape, form.strides, strict=True))
     if values.numel() == 0:
         return values.requires_grad_(form.requires_grad)
-    made = torch.empty(extent, dtype=dtype).as_strided(form.shape, form.strides)
-    made.copy_(values)
+    memory = torch.empty(extent, dtype=dtype)
+    made = memory.as_strided(form.shape, form.strides)
+    if values.numel() > extent:  # elements share memory
+        memory[torch.arange(extent).as_strided(form.shape, form.strides).reshape(-1)] = values.reshape(-1)
+    else:
+        made.copy_(values)
     return made.requires_grad_(form.requires_grad)

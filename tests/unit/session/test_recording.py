@@ -42,7 +42,8 @@ GROWN = "the candidate's error: output: rms error 1, was 0; 20 times that is all
 
 def with_output(path: str, *, inputs: str = "00000000", **figures: float) -> Evidence:
     """Evidence of a model with one output."""
-    leaf = LeafRecord(dtype="float32", shape=(2,), **{"norm": 1.0, "candidate_nrmse": 0.0, **figures})
+    usual: dict[str, Any] = {"norm": 1.0, "candidate_nrmse": 0.0, **figures}
+    leaf = LeafRecord(dtype="float32", shape=(2,), **usual)
     origin = OriginRecord(inputs=inputs, parameters="00000000", structure="00000000")
     return make_evidence().model_copy(update={"numerics": {path: leaf}, "origin": origin})
 

@@ -158,8 +158,8 @@ def test_a_candidate_of_the_users_is_compared_part_by_part_gradients_too() -> No
     reference, wrong = Net(), Net()
     wrong.block = Twisted()
     wrong.load_state_dict(reference.state_dict())
-    sides = [side_of(module, loss=torch.sum, mode=mode) for module in (reference, wrong)]
-    trouble = Trouble(*sides, None, Tolerance(), seed=0, inputs_name="samples[0]")
+    theirs, ours = (side_of(module, loss=torch.sum, mode=mode) for module in (reference, wrong))
+    trouble = Trouble(theirs, ours, None, Tolerance(), seed=0, inputs_name="samples[0]")
     diagnosis = diagnose(trouble)
     assert diagnosis.stages == ()
     assert diagnosis.inputs == "samples[0]"

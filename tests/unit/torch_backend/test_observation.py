@@ -223,3 +223,9 @@ def test_generators_of_a_gpu_are_seeded_and_put_back() -> None:
     side = Side(F.dropout, (x,))
     assert values(observe(side, seed=3)) == values(observe(side, seed=3))
     assert torch.equal(before, torch.cuda.get_rng_state())
+
+
+def test_inputs_with_gaps_between_their_elements_can_be_compared() -> None:
+    x = torch.rand(4, 6)[:, ::2]
+    observation = observe(Side(torch.neg, (x,)), seed=0)
+    assert [leaf.path for leaf in observation.leaves if getattr(leaf, "is_unchanged", False)] == ["input args[0]"]

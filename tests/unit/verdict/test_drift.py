@@ -64,7 +64,7 @@ class TestReference:
         assert drift(level(norm=1.23456789, sample=(0.12345683, -0.25)), recorded).changed
 
     def test_values_that_are_noise_themselves_may_differ(self) -> None:
-        noise = {"norm": 1e-17, "reference_nrmse": 1e9, "sample": (1e-17, 3e-18)}
+        noise: dict[str, Any] = {"norm": 1e-17, "reference_nrmse": 1e9, "sample": (1e-17, 3e-18)}
         assert drift(level(**{**noise, "sample": (-2e-17, 1e-18)}), level(**noise)) == Drift()
 
     def test_without_a_float64_run_a_value_may_be_rounded_otherwise(self) -> None:
