@@ -71,6 +71,8 @@ def device_of(side: Side) -> torch.device:
 def _own_side(request: PairRequest, model: Callable[..., Any], device: str | None, *, may_share: bool = False) -> Side:
     function, args, kwargs = _deep_copy((model, request.args, dict(request.kwargs)), may_share=may_share)
     module = owner_of(function)
+    if isinstance(module, torch.jit.ScriptModule):
+        _train_as(module, owner_of(model))
     if device is not None:
         if module is not None:
             module.to(device)
@@ -112,9 +114,17 @@ def _check_callable(model: object, role: str) -> None:
         )
 
 
+def _train_as(copied: torch.nn.Module, original: torch.nn.Module | None) -> None:
+    """Let parameters of a scripted module require gradients as the original's do: copying forgets it."""
+    assert original is not None
+    for parameter, model in zip(copied.parameters(), original.parameters(), strict=True):
+        parameter.requires_grad_(model.requires_grad)
+
+
 def _deep_copy(values: Any, *, may_share: bool) -> Any:
     try:
-        return copy.deepcopy(values)
+        with torch.no_grad():  # a scripted module would be copied inside the graph, and its parameters be no leaves
+            return copy.deepcopy(values)
     except Exception as error:
         if may_share:
             model, *inputs = values
