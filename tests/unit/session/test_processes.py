@@ -60,7 +60,9 @@ class Starter:
     pids: list[int]
 
     def __call__(self, *script: str, deadlines: Deadlines = LONG) -> MeasuringProcess:
-        process = MeasuringProcess(StandIn((), self.directory, "".join(script)), "test", "case", deadlines=deadlines)
+        process = MeasuringProcess(
+            StandIn((), self.directory, script="".join(script)), "test", "case", deadlines=deadlines
+        )
         self.running.append(process)
         return process
 
