@@ -145,6 +145,7 @@ class CaseContext(Record):
         baseline_environment: fingerprint of the newest recording that may be compared with, else of the newest one;
             None where there is none.
         leaves: every compared leaf with its limits.
+        seeds: seed of the numerics' runs by the name of their inputs, that of the pair's own under ``own``.
         times: candidate's time over the reference's in this run.
         level: what the case was compared with.
         level_times: the level's times.
@@ -154,6 +155,7 @@ class CaseContext(Record):
     environment: dict[str, FieldValue]
     baseline_environment: dict[str, FieldValue] | None = None
     leaves: tuple[LeafResult, ...] = ()
+    seeds: dict[str, int] = Field(default_factory=dict)
     times: RatioSummary | None = None
     level: Evidence | None = None
     level_times: RatioSummary | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ class NumericsComparison:
         lane_reason: why this lane.
         not_compared: what exists on one side only, because the two sides are built differently.
         notes: further sentences for people.
+        seeds: seed of the runs on each kind of further inputs by name, that of the pair's own under ``own``.
     """
 
     leaves: tuple[LeafComparison, ...]
@@ -78,6 +80,7 @@ class NumericsComparison:
     lane_reason: str
     not_compared: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    seeds: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_within(self) -> bool:

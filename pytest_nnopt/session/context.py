@@ -44,6 +44,7 @@ def describe_context(
         environment=dict(environment.fields),
         baseline_environment=None if recorded is None else dict(recorded.fields),
         leaves=tuple(_describe_leaf(leaf) for leaf in observed.numerics.leaves) if observed.numerics else (),
+        seeds=dict(observed.numerics.seeds) if observed.numerics else {},
         times=summarise_times(observed.timing, question.prior),
         level=level,
         level_times=None if level is None else summarise_times(level.timing, question.prior),

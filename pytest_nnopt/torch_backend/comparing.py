@@ -41,7 +41,8 @@ def compare_sides(
     }
     skipped = tuple(f"{sample.name}: {sample.problem}" for sample in samples if sample.problem)
     joined = join_comparisons(own, further)
-    return replace(joined, notes=(*joined.notes, *skipped))
+    seeds = {"own": seed, **{sample.name: sample.seed for sample in samples}}
+    return replace(joined, notes=(*joined.notes, *skipped), seeds=seeds)
 
 
 def _compare_sample(candidate: Side, reference: Side, tolerance: Tolerance, sample: Sample) -> NumericsComparison:

@@ -131,3 +131,6 @@ def test_model(model_pair):
     (case,) = project.results()["cases"]
     assert {f"samples['{kind}'].output" for kind in ("perturbed", "zeros", "batch")} <= set(case["numerics"])
     assert case["compile"]["recompiles"] == 0
+    seeds = case["context"]["seeds"]
+    assert seeds["own"] == 0
+    assert len(set(seeds.values())) == 8
