@@ -67,3 +67,10 @@ def test_a_wrong_configuration_is_a_usage_error(nnopt: Nnopt) -> None:
     assert said.err.startswith("nnopt: [tool.nnopt]: unknown argument 'bugdet'; known: baseline_dir, ")
     Path("pyproject.toml").unlink()
     assert "unknown profile 'serving'; known: none" in nnopt("config", "--profile=serving").err
+
+
+def test_the_page_about_every_setting_is_current(nnopt: Nnopt) -> None:
+    page = Path(__file__).parents[3] / "docs/configuration.md"
+    text = nnopt("config", "--markdown").out
+    assert page.read_text(encoding="utf-8") == text, "make it anew: nnopt config --markdown > docs/configuration.md"
+    assert "None |" not in text
