@@ -93,7 +93,7 @@ def _explained_latency(question: Question, observed: Observed) -> Check:
     check = check_latency(question, observed.timing)
     if question.foreign_times is not None:
         check = replace(check, details=(*check.details, question.foreign_times.description))
-    if check.outcome is not Outcome.FAILED:
+    if check.outcome is not Outcome.FAILED or question.base is not None:  # machine and libraries are the base's, too
         return check
     return replace(check, details=(*check.details, *explain_slowdown(question, observed)))
 
