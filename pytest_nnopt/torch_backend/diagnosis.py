@@ -76,10 +76,8 @@ def diagnose(
             emulated = StageResult(wrong.backend, _problem_of(trouble, trouble.step)) if is_known else None
     parts = None
     if (wrong is not None or trouble.step is None) and trouble.reference.module is not None:
-        step = next(
-            (step for step in _stages(trouble.step) if wrong is not None and _name_of(step) == wrong.backend), None
-        )
-        parts = _Parts(trouble, step, lambda: now() < deadline).search()
+        first_wrong = None if wrong is None else _stages(trouble.step)[len(stages) - 1]
+        parts = _Parts(trouble, first_wrong, lambda: now() < deadline).search()
     return Diagnosis(trouble.inputs_name, tuple(stages), emulated, parts)
 
 

@@ -32,7 +32,8 @@ class Block(nn.Module):
         self.act = nn.GELU()
 
     def forward(self, x: torch.Tensor, *, scale: float = 1.0) -> torch.Tensor:
-        return x + self.act(self.linear(x)) * scale
+        output: torch.Tensor = x + self.act(self.linear(x)) * scale
+        return output
 
 
 class Net(nn.Module):
@@ -44,7 +45,8 @@ class Net(nn.Module):
         self.last = nn.Linear(8, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(self.block(torch.relu(self.first(x)), scale=0.5))
+        output: torch.Tensor = self.last(self.block(torch.relu(self.first(x)), scale=0.5))
+        return output
 
 
 def wrong_gelu(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Callable[..., Any]:
@@ -113,7 +115,8 @@ class Counting(nn.Module):
         self.linear = nn.Linear(8, 8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x) * (1.0 if not torch.compiler.is_compiling() else 1.01)
+        output: torch.Tensor = self.linear(x)
+        return output * (1.0 if not torch.compiler.is_compiling() else 1.01)
 
 
 def test_an_error_of_capture_is_found_at_the_first_stage() -> None:
@@ -150,7 +153,8 @@ class WrongGradient(torch.autograd.Function):
 
 class Twisted(Block):
     def forward(self, x: torch.Tensor, *, scale: float = 1.0) -> torch.Tensor:
-        return WrongGradient.apply(super().forward(x, scale=scale))
+        output: torch.Tensor = WrongGradient.apply(super().forward(x, scale=scale))  # type: ignore[no-untyped-call]
+        return output
 
 
 def test_a_candidate_of_the_users_is_compared_part_by_part_gradients_too() -> None:
