@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome, Verdict
+from pytest_nnopt.verdict import times
 from pytest_nnopt.verdict.judge import judge
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import Recording
+    from pytest_nnopt.baseline.schema import ProcessRecord, Recording
     from pytest_nnopt.verdict.question import Observed, Question
 
 _DRIFTING = (CheckName.LATENCY, CheckName.DEVICE_TIME, CheckName.MEMORY)
@@ -24,8 +26,7 @@ def judge_drift_since_best(question: Question, observed: Observed, verdict: Verd
     anchor = question.anchor
     if anchor is None or not question.is_comparing:
         return verdict
-    plan = replace(question.plan, false_alarms=question.plan.false_alarms * _DRIFT_SHARE)
-    since_best = judge(replace(question, baseline=anchor.evidence, plan=plan), observed)
+    since_best = judge(_since(question, anchor), observed)
     failed = {check.name: check for check in since_best.checks if check.outcome is Outcome.FAILED}
     checks = tuple(
         _drifted(check, failed[check.name], anchor)
@@ -34,6 +35,19 @@ def judge_drift_since_best(question: Question, observed: Observed, verdict: Verd
         for check in verdict.checks
     )
     return Verdict(verdict.case_id, checks)
+
+
+def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int:
+    """Return how many processes are wanted in all, for the comparison with the present level and with the best one."""
+    wanted = times.wanted_processes(question, timing)
+    if question.anchor is None or not question.is_comparing:
+        return wanted
+    return max(wanted, times.wanted_processes(_since(question, question.anchor), timing))
+
+
+def _since(question: Question, anchor: Recording) -> Question:
+    plan = replace(question.plan, false_alarms=question.plan.false_alarms * _DRIFT_SHARE)
+    return replace(question, baseline=anchor.evidence, plan=plan)
 
 
 def _drifted(near: Check, far: Check, anchor: Recording) -> Check:
