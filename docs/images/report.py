@@ -16,7 +16,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).parent
-WIDTH, HEIGHT = 1200, 1180
+WIDTH, HEIGHT = 1200, 1760
 
 SETTINGS = """
 [tool.nnopt]
@@ -125,13 +125,13 @@ def gate_changed_project(project: Path) -> Path:
 
 
 def photograph(page: Path, scheme: str, picture: Path) -> None:
-    """Take a picture of the page's top with its first case open."""
+    """Take a picture of the page's top with the slowed case open."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
         tab.goto(page.resolve().as_uri())
-        tab.locator(".case").first.evaluate("(one) => { one.open = true; }")
+        tab.locator(".case", has_text="test_net").first.evaluate("(one) => { one.open = true; }")
         tab.screenshot(path=picture)
         browser.close()
 
