@@ -255,6 +255,7 @@ def pytest_runtest_makereport(
         report.nnopt_cases = factory.messages()  # type: ignore[attr-defined]  # reports carry extra attributes
         others = [(name, value) for name, value in item.user_properties if not name.startswith("nnopt.")]
         item.user_properties[:] = [*others, *factory.properties()]
+        report.user_properties = list(item.user_properties)  # the report copied them before they were there
     return report
 
 
@@ -374,7 +375,7 @@ class Reporting:
 
 
 def _whole_places(config: pytest.Config) -> list[str]:
-    """Return the files and directories whose tests were all collected, relative to pytest's rootdir; none of a selection."""
+    """Return the places whose tests were all collected, relative to pytest's rootdir; none of a selection."""
     option = config.option
     narrowing = ("keyword", "markexpr", "deselect", "lf", "stepwise", "ignore", "ignore_glob", "pyargs", "nnopt_skip")
     if any(getattr(option, name, None) for name in (*narrowing, "collectonly")):

@@ -67,7 +67,9 @@ def test_without_budget_an_undecided_case_says_so_and_does_not_fail(project: Pro
     project.write_tests(SOUND)
     result = project.run("--nnopt-baseline", "--nnopt-effect=1%", "--nnopt-budget=1ns", "--nnopt-json=results.json")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["could not tell: test_model.py::test_model: latency * not clearly on either side*"])
+    result.stdout.fnmatch_lines(
+        ["could not tell: test_model.py::test_model: latency *", "*not clearly on either side*"]
+    )
     assert project.checks()["latency"] == "inconclusive"
 
 
@@ -119,11 +121,15 @@ def test_an_update_records_and_says_what_changed(project: Project) -> None:
     project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 2\n")
     project.store_baseline()
     project.write_tests(SLOWER)
-    result = project.run("--nnopt-update")
+    refused = project.run("--nnopt-update")
+    assert refused.ret == pytest.ExitCode.TESTS_FAILED
+    refused.stdout.fnmatch_lines(["not recorded: *latency +*say why with --nnopt-reason TEXT"])
+    result = project.run("--nnopt-update", "--nnopt-reason=exact softmax")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["recorded baselines/*: latency +*"])
     recordings = json.loads(project.baseline_path().read_text())["recordings"]
     assert [len(recording["evidence"]["timing"]) for recording in recordings] == [2]
+    assert recordings[0]["reason"] == "exact softmax"
 
 
 def test_an_update_of_unchanged_code_adds_evidence(project: Project) -> None:
@@ -257,3 +263,44 @@ def test_model(model_pair):
     )
     project.write_tests("ERROR = 5e-7\npytestmark = pytest.mark.nnopt_limits(error_growth=100.0)\n" + body)
     project.run("--nnopt-baseline").assert_outcomes(passed=1)
+
+
+def test_only_what_is_missing_is_recorded_where_that_is_asked(project: Project) -> None:
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\n")
+    project.store_baseline()
+    before = project.baseline_path().read_text()
+    project.write_tests(SOUND + "\ndef test_new(model_pair):\n    model_pair(Model(), x)\n")
+    result = project.run("--nnopt-update-new-only")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["recorded baselines/*/test_model.py/test_new.json: new"])
+    assert project.baseline_path().read_text() == before
+
+
+def test_unused_baselines_are_mentioned_unless_tests_were_selected(project: Project) -> None:
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nonly = ['compile']\n")
+    for case_id in ("test_model.py::test_model", "test_model.py::test_gone", "test_gone.py::test"):
+        project.store_baseline(case_id)
+    project.write_tests(SOUND + "\ndef test_other():\n    pass\n")
+    everything = project.run("--nnopt-baseline")
+    everything.stdout.fnmatch_lines(
+        ["2 baselines are unused, no test asks for: test_gone.py::test, test_model.py::test_gone; *nnopt prune"]
+    )
+    file = project.run("--nnopt-baseline", "test_model.py")
+    file.stdout.fnmatch_lines(["1 baseline is unused, no test asks for: test_model.py::test_gone; *"])
+    for selection in (["-k", "test_model"], ["test_model.py::test_model"], ["--deselect=test_model.py::test_other"]):
+        project.run("--nnopt-baseline", *selection).stdout.no_fnmatch_line("*unused, no test*")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nnopt-reason=x"], "*give --nnopt-update with it*"),
+        (["--nnopt-update", "--nnopt-reason= "], "*between 1 and 1000 characters*"),
+        (["--nnopt-update-new-only", "--nnopt-baseline"], "*give one of them*"),
+    ],
+)
+def test_a_reason_without_an_update_is_a_usage_error(project: Project, arguments: list[str], message: str) -> None:
+    project.write_tests("def test_plain():\n    pass\n", prelude="")
+    result = project.run(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
