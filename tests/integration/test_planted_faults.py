@@ -46,7 +46,7 @@ def test_the_healthy_model_passes(recorded: Project) -> None:
 
 def test_lines_that_moved_are_not_new(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLANTED", "print")
-    recorded.run("--nnopt-update", "--nnopt-only=compile").assert_outcomes(passed=1)
+    recorded.run("--nnopt-update", "--nnopt-reason=planted", "--nnopt-only=compile").assert_outcomes(passed=1)
     file = recorded.pytester.path / "test_planted.py"
     moved = file.read_text().replace("class Prints", "# moved\n\n\nclass Prints")
     file.write_text(moved)
