@@ -1,8 +1,9 @@
 """How close honest bfloat16 comes to its limit: real models, really compiled, over many seeds.
 
 Run with ``python -m benchmarks.numerics_bf16`` in the repository's root, ``--device cuda`` on a GPU. Each model is
-compiled once by inductor and then judged with fresh weights and inputs for every seed: as it is, which must pass, and with
-its output 1.6 % too large, which should fail. Prints a table and writes ``benchmarks/results/numerics_bf16_<device>.md``.
+compiled once by inductor and then judged with fresh weights and inputs for every seed: as it is, which must pass, and
+with its output 1.6 % too large, which should fail. Prints a table and writes
+``benchmarks/results/numerics_bf16_<device>.md``.
 """
 
 from __future__ import annotations

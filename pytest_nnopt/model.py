@@ -146,8 +146,10 @@ class Verdict:
 
 
 class Variant(str, Enum):
-    """What a block times: both sides of the pair, a fixed workload that shows the machine's speed of the moment, and
-    both sides of the base's pair where two revisions are compared.
+    """What a block times.
+
+    Both sides of the pair, a fixed workload that shows the machine's speed of the moment, and both sides of the base's
+    pair where two revisions are compared.
     """
 
     REFERENCE = "reference"

@@ -7,8 +7,8 @@ from pytest_nnopt.model import Check, CheckName, Outcome, Verdict
 _REMEDIES = {
     CheckName.NUMERICS: "if the difference is intended, allow it with @pytest.mark.nnopt_tolerance(rtol=..., atol=...)",
     CheckName.SPEEDUP: "compile differently, lower @pytest.mark.nnopt_speedup(min=...), or find what made it slower",
-    CheckName.LATENCY: "if the new level is intended, allow it with @pytest.mark.nnopt_limits(latency=...), or accept it "
-    "with pytest --nnopt-update",
+    CheckName.LATENCY: "if the new level is intended, allow it with @pytest.mark.nnopt_limits(latency=...), or accept "
+    "it with pytest --nnopt-update",
     CheckName.COMPILE: "mend the lines above; or raise the limit with @pytest.mark.nnopt_limits(graph_breaks=..., "
     "recompiles=..., eager_frames=...), or accept the new figures with pytest --nnopt-update",
     CheckName.MEMORY: "if the new level is intended, allow it with @pytest.mark.nnopt_limits(memory=...), or accept it "

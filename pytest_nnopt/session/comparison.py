@@ -123,8 +123,11 @@ class _Timing:
     def _in_one(self) -> Comparison:
         earlier = self.gate.earlier.get(self.question.case_id)
         timing = earlier.timing if earlier is not None and all(one.base for one in earlier.timing) else ()
-        with self._crew(self.base.launch_beside(self.launch), lambda: self.run.cache_dir) as crew:
-            timing, problem = gather_timing(crew, self.question, timing, budget_seconds=self.gate.settings.budget)
+        crew_beside = self._crew(self.base.launch_beside(self.launch), lambda: self.run.cache_dir)
+        with crew_beside as crew, self.gate.spending() as budget_seconds:
+            timing, problem = gather_timing(
+                crew, self.question, timing, budget_seconds=budget_seconds, progress=self.gate.progress
+            )
         processes = tuple(process.base.process for process in timing if process.base is not None)
         return Comparison(self._against(processes), timing, problem)
 

@@ -36,11 +36,11 @@ class RecordingPlan:
     """What becomes of a run's evidence.
 
     Attributes:
-        how: ``replace`` makes it the baseline's new level, ``append`` adds it to the level there is; None leaves it out.
+        how: ``replace`` makes it the baseline's new level, ``append`` adds it to that there is, None leaves it out.
         changes: what that changes, in words.
         refusal: why evidence that was to be recorded is not; None where it is, or was not to be.
         reason: the user's words for accepting a worse figure; None where no figure is worse.
-        starts_anew: whether drift counts from this level on, because it is faster, of another model, or accepted as worse.
+        starts_anew: whether drift counts from this level on: it is faster, of another model, or accepted as worse.
     """
 
     how: HowToRecord | None = None
@@ -52,7 +52,7 @@ class RecordingPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Changes:
-    """How new evidence differs from the level: in words, what of it is worse, and whether it is another level of speed."""
+    """How new evidence differs from the level: in words, what is worse, and whether it is another level of speed."""
 
     texts: tuple[str, ...] = ()
     worse: tuple[str, ...] = ()

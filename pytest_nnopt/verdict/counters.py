@@ -99,10 +99,7 @@ def graph_figures(facts: CompileFacts, level: CompileLevel | None) -> list[Figur
 def explaining_figures(facts: CompileFacts, level: CompileLevel) -> list[Figure]:
     """Return figures that are not judged but say what moved; of generated code only where it is comparable."""
     names = _EXPLAINING[:3] if level.code_differences else _EXPLAINING
-    return [
-        Figure(name.replace("_", " "), _counted(facts, name), _counted(level.record, name))
-        for name in names
-    ]
+    return [Figure(name.replace("_", " "), _counted(facts, name), _counted(level.record, name)) for name in names]
 
 
 def kernel_changes(facts: CompileFacts, level: CompileLevel) -> list[str]:

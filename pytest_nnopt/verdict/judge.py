@@ -9,6 +9,7 @@ from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
 from pytest_nnopt.verdict.compile import check_compile, is_nothing_compiled
 from pytest_nnopt.verdict.device_time import check_device_time
 from pytest_nnopt.verdict.explanation import explain_slowdown
+from pytest_nnopt.verdict.fitness import find_unsoundness
 from pytest_nnopt.verdict.growth import check_compile_time, check_memory
 from pytest_nnopt.verdict.numerics import check_numbers
 from pytest_nnopt.verdict.question import without_part
@@ -30,10 +31,12 @@ def judge(question: Question, observed: Observed) -> Verdict:
     if observed.numerics is not None:
         checks.append(check_numbers(question, observed.numerics, observed.recorded))
     if CheckName.SPEEDUP in question.asked and question.config.speedup.min is not None:
-        checks.append(_broken(CheckName.SPEEDUP, observed) or check_speedup(question, observed.timing))
+        checks.append(
+            _broken(CheckName.SPEEDUP, observed) or _sound(check_speedup(question, observed.timing), observed)
+        )
     is_broken_recording = question.is_updating and observed.timing_problem is not None
     if CheckName.LATENCY in question.asked and (question.is_comparing or is_broken_recording):
-        checks.append(_broken(CheckName.LATENCY, observed) or _explained_latency(question, observed))
+        checks.append(_broken(CheckName.LATENCY, observed) or _sound(_explained_latency(question, observed), observed))
     if question.is_comparing:
         checks.extend(_growth_checks(question, observed))
     return Verdict(question.case_id, tuple(checks))
@@ -65,7 +68,7 @@ def _growth_checks(question: Question, observed: Observed) -> list[Check]:
         checks.append(_compile_time_check(question, observed.compile_time))
     if kernels and CheckName.DEVICE_TIME in question.asked:
         missing = without_part(question, CheckName.DEVICE_TIME, limits.device_time, kernels_before or None, "kernels")
-        checks.append(missing or check_device_time(kernels, kernels_before, limits.device_time))
+        checks.append(missing or _sound(check_device_time(kernels, kernels_before, limits.device_time), observed))
     return [check for check in checks if check is not None]
 
 
@@ -96,6 +99,15 @@ def _explained_latency(question: Question, observed: Observed) -> Check:
     if check.outcome is not Outcome.FAILED or question.base is not None:  # machine and libraries are the base's, too
         return check
     return replace(check, details=(*check.details, *explain_slowdown(question, observed)))
+
+
+def _sound(check: Check, observed: Observed) -> Check:
+    """Leave the question open where something on the machine made its times worthless."""
+    why = find_unsoundness(observed.timing)
+    if why is None or check.outcome is Outcome.NO_BASELINE:
+        return check
+    details = (check.reason, *check.details)
+    return replace(check, outcome=Outcome.INCONCLUSIVE, reason=f"could not tell: {why}", details=details)
 
 
 def _broken(name: CheckName, observed: Observed) -> Check | None:

@@ -118,6 +118,10 @@ OTHER_PARTS: dict[str, Any] = {
 }
 
 
+def sorted_names(names: set[str]) -> str:
+    return "+".join(sorted(names)) or "nothing"
+
+
 class TestWithRecording:
     def join(self, *evidence: Evidence, replaces: bool = False) -> tuple[Recording, ...]:
         """Accept one piece of evidence after the other; the last one replaces or joins the level."""
@@ -132,7 +136,7 @@ class TestWithRecording:
         assert self.join(WHOLE, replaces=replaces) == (make_recording(HERE, WHOLE),)
 
     @pytest.mark.parametrize("replaces", [False, True])
-    @pytest.mark.parametrize("measured", [set(), *({name} for name in OTHER_PARTS), set(OTHER_PARTS)], ids=str)
+    @pytest.mark.parametrize("measured", [set(), *({name} for name in OTHER_PARTS), set(OTHER_PARTS)], ids=sorted_names)
     def test_what_was_not_measured_is_taken_from_the_level_before(self, measured: set[str], replaces: bool) -> None:
         now = Evidence(**{name: OTHER_PARTS[name] for name in measured})
         level = level_of(self.join(WHOLE, now, replaces=replaces))

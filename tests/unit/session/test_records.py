@@ -14,15 +14,17 @@ from pytest_nnopt.session.records import record_compile, record_numerics, record
 from pytest_nnopt.torch_backend.timing import Timed
 
 
+SECONDS = {Variant.REFERENCE: 2e-3, Variant.CANDIDATE: 1e-3, Variant.YARDSTICK: 1e-2}
+
+
 def sample_of(*variants: Variant) -> ProcessSample:
-    """Ten blocks in which the candidate takes half the reference's time and a tenth of the yardstick's."""
-    seconds = {Variant.REFERENCE: 2e-3, Variant.CANDIDATE: 1e-3, Variant.YARDSTICK: 1e-2}
-    blocks = tuple(Block({variant: seconds[variant] * (1 + i / 1000) for variant in variants}) for i in range(11))
+    """Eleven blocks in which the candidate takes half the reference's time and a tenth of the yardstick's."""
+    blocks = tuple(Block({variant: SECONDS[variant] * (1 + i / 1000) for variant in variants}) for i in range(11))
     return ProcessSample(blocks, dict.fromkeys(variants, 4), warmup_seconds=0.5, is_steady=False, dropped_blocks=2)
 
 
 def test_a_process_is_its_medians_and_log_ratios() -> None:
-    record = record_process(Timed(sample_of(*Variant), ()))
+    record = record_process(Timed(sample_of(*SECONDS), ()))
     assert record.seconds == pytest.approx({"reference": 2.01e-3, "candidate": 1.005e-3, "yardstick": 1.005e-2})
     assert record.candidate_to_reference.log_ratio == pytest.approx(math.log(0.5))
     assert record.candidate_to_reference.blocks == 11
@@ -40,7 +42,7 @@ def test_a_process_without_a_yardstick_knows_no_ratio_to_it() -> None:
 
 def test_concerns_about_the_machine_are_kept() -> None:
     concern = MachineConcern(ConcernKind.LOAD, "the load average is 9; stop other work")
-    assert record_process(Timed(sample_of(*Variant), (concern,))).concerns == {"load": concern.text}
+    assert record_process(Timed(sample_of(*SECONDS), (concern,))).concerns == {"load": concern.text}
 
 
 def test_a_compilation_is_its_counts_and_where_its_graph_broke() -> None:

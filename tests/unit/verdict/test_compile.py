@@ -255,7 +255,7 @@ class TestAgainstTheBaseline:
         before = make_compile_record(
             counters=COUNTERS, kernels={"cpp_fused_add-1": 2}, external_kernels={"extern_kernels.mm": 1}
         )
-        facts = {
+        facts: dict[str, Any] = {
             "counters": {"cudagraph_skips": 1, "generated_kernels": 3, "external_kernels": 3},
             "kernels": {"cpp_fused_add-1": 2, "cpp_fused_sort-2": 1},
             "external_kernels": {"extern_kernels.mm": 2, "aten.sort.stable": 1},

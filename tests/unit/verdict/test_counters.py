@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pytest_nnopt.model import CheckName
@@ -25,6 +27,6 @@ def test_an_unknown_figure_is_called_so() -> None:
 @pytest.mark.parametrize(
     ("purpose", "is_wanted"), [({}, False), ({"is_comparing": True}, True), ({"is_updating": True}, True)]
 )
-def test_compiling_is_timed_where_it_is_compared_or_recorded(purpose: dict[str, bool], is_wanted: bool) -> None:
+def test_compiling_is_timed_where_it_is_compared_or_recorded(purpose: dict[str, Any], is_wanted: bool) -> None:
     assert make_question(**purpose).wants_compile_time is is_wanted
     assert not make_question(asked=frozenset({CheckName.COMPILE}), **purpose).wants_compile_time

@@ -287,3 +287,20 @@ def test_a_recording_whose_process_died_fails_instead_of_holding_less() -> None:
     observed = Observed(make_facts(), timing=make_timing(), timing_problem="a measuring process ended with status 7")
     check = judge(make_question(is_updating=True), observed)[CheckName.LATENCY]
     assert (check.outcome, check.reason) == (Outcome.FAILED, "a measuring process ended with status 7")
+
+
+def test_times_of_a_throttled_machine_leave_every_question_of_time_open() -> None:
+    hot = tuple(
+        with_kernels(process, 1e-3).model_copy(update={"concerns": {"thermal": "the GPU was throttled"}})
+        for process in make_timing(2.0)
+    )
+    timing = tuple(with_kernels(process, 1e-6) for process in make_timing())
+    question = make_question(
+        make_config(min_speedup=1.1), device="cuda", is_comparing=True, baseline=Evidence(timing=timing)
+    )
+    verdict = judge(question, Observed(make_facts(), timing=hot))
+    for name in (CheckName.SPEEDUP, CheckName.LATENCY, CheckName.DEVICE_TIME):
+        check = verdict[name]
+        assert check.outcome is Outcome.INCONCLUSIVE
+        assert check.reason == "could not tell: in 8 of 8 processes the GPU was throttled"
+        assert check.details[0]
