@@ -13,7 +13,6 @@ from pytest_nnopt.numerics.summary import ErrorFigures, LeafSummary
 from pytest_nnopt.session.records import record_compile, record_numerics, record_process
 from pytest_nnopt.torch_backend.timing import Timed
 
-
 SECONDS = {Variant.REFERENCE: 2e-3, Variant.CANDIDATE: 1e-3, Variant.YARDSTICK: 1e-2}
 
 
