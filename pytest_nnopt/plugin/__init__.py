@@ -1,0 +1,182 @@
+"""The pytest side: hooks of a few lines that delegate, and the ``model_pair`` fixture.
+
+Every pytest run of every user loads this package, so it imports nothing heavy; the rest is imported once a case is
+collected.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_nnopt.errors import BaselineError, ConfigError, NnoptError
+from pytest_nnopt.plugin.options import (
+    MARKERS,
+    add_options,
+    markers_of,
+    require_html,
+    settings_of,
+    settle_update,
+)
+from pytest_nnopt.plugin.reporting import USAGE_ERROR, Reporting
+from pytest_nnopt.plugin.run import GATE, gate_of, is_against, open_base_of, progress_of
+
+if TYPE_CHECKING:
+    from pytest_nnopt.observers import Observer
+    from pytest_nnopt.session.model_pair import ModelPairFactory
+
+_FACTORY = pytest.StashKey["ModelPairFactory"]()
+_TEST_SEED = 0
+
+
+class Hooks:
+    """Hooks that a user's conftest.py may implement."""
+
+    def pytest_nnopt_observers(self, config: pytest.Config) -> Sequence[Observer]:
+        """Return who is to be told about each case: objects with the methods of ``pytest_nnopt.observers.Observer``.
+
+        It is called once a case has finished, in the process that reports.
+        """
+        return ()
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Announce the hooks."""
+    pluginmanager.add_hookspecs(Hooks)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the options."""
+    add_options(parser)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Announce the markers, and refuse impossible options before anything is collected."""
+    for text in MARKERS.values():
+        config.addinivalue_line("markers", text)
+    settle_update(config)
+    if config.option.nnopt_baseline and config.option.nnopt_update:
+        raise pytest.UsageError("--nnopt-baseline compares and --nnopt-update records; give one of them")
+    if config.option.nnopt_html is not None:
+        require_html()
+    if is_against(config):
+        open_base_of(config)
+    if any(value is not None for value in settings_of(config).values()):
+        gate_of(config)
+    if config.option.nnopt_worker_base is not None:
+        gate_of(config)
+    if config.option.nnopt_worker is not None:
+        config.pluginmanager.register(Measuring(), "nnopt-measuring")
+    elif not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reporting(config), "nnopt-reporting")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the cases when asked to; else check their markers and baselines before anything is measured."""
+    cases = [item for item in items if "model_pair" in getattr(item, "fixturenames", ())]
+    if not cases:
+        return
+    if config.option.nnopt_skip:
+        items[:] = [item for item in items if item not in cases]
+        config.hook.pytest_deselected(items=cases)
+        return
+    try:
+        gate = gate_of(config)
+        gate.prepare({item.nodeid: markers_of(item) for item in cases})
+        gate.progress = progress_of(config)
+        if gate.base is not None and config.option.nnopt_against_tests == "head":
+            from pytest_nnopt.plugin.against import use_tests_of_head
+
+            use_tests_of_head(gate.base, cases)
+    except (pytest.UsageError, ConfigError, BaselineError) as error:
+        _refuse(config, items, str(error))
+
+
+@pytest.fixture
+def model_pair(request: pytest.FixtureRequest) -> Generator[ModelPairFactory, None, None]:
+    """Gate a model: call it with the model and its inputs, as ``model_pair(model, *inputs, **keyword_inputs)``.
+
+    It takes a module, a bound method or any callable, and returns a ``ModelPair`` with ``.eager``, ``.compiled`` and
+    results to assert on. What the test does not ask for is measured after it returns.
+
+    Of its own it takes ``candidate=`` (an optimised callable in place of torch.compile), ``loss=`` (makes the case a
+    training step), ``name=`` (for several pairs in one test), ``samples=`` (further inputs for the numerics), and
+    ``kwargs=`` for keyword inputs of the model that have one of these names.
+
+    The generators of Python, numpy and torch are seeded before the test's body, so that weights and inputs drawn in it
+    are the same in every run, and a changed number means a changed model.
+    """
+    from pytest_nnopt.session.model_pair import ModelPairFactory
+    from pytest_nnopt.torch_backend.origin import seed_generators
+
+    seed_generators(_TEST_SEED)
+    factory = ModelPairFactory(request.node.nodeid, gate_of(request.config))
+    request.node.stash[_FACTORY] = factory
+    yield factory
+    factory.close()
+    del request.node.stash[_FACTORY]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Measure what the test's body left open, and fail the test where the verdict does."""
+    try:
+        yield
+        factory = item.stash.get(_FACTORY, None)
+        message = None if factory is None else _conclude(factory)
+    finally:
+        if GATE in item.config.stash:
+            item.config.stash[GATE].progress.finish()
+    if message is not None:
+        pytest.fail(message, pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Send the cases along with the test's report, as text, so that they arrive under xdist, too."""
+    report = yield
+    factory = item.stash.get(_FACTORY, None)
+    if factory is not None and call.when == "call":
+        report.nnopt_cases = factory.messages()  # type: ignore[attr-defined]  # reports carry extra attributes
+        others = [(name, value) for name, value in item.user_properties if not name.startswith("nnopt.")]
+        item.user_properties[:] = [*others, *factory.properties()]
+        report.user_properties = list(item.user_properties)  # the report copied them before they were there
+    return report
+
+
+class Measuring:
+    """Hooks of a measuring process."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Leave at once when all is done: fixtures are torn down, and collecting torch's garbage takes seconds."""
+        worker = gate_of(session.config).worker
+        if worker is not None and worker.is_done:
+            os._exit(exitstatus)
+
+
+def _conclude(factory: ModelPairFactory) -> str | None:
+    """Return why the test fails, or None."""
+    try:
+        return factory.conclude()
+    except NnoptError as error:
+        return str(error)
+
+
+def _refuse(config: pytest.Config, items: list[pytest.Item], message: str) -> None:
+    """End the run as a usage error; a worker of xdist hands the message to its controller instead.
+
+    Raises:
+        pytest.UsageError: always, except in a worker.
+    """
+    workeroutput: dict[str, Any] | None = getattr(config, "workeroutput", None)
+    if workeroutput is None:
+        raise pytest.UsageError(message)
+    workeroutput[USAGE_ERROR] = message  # xdist sends it to the controller when the worker ends
+    items.clear()

@@ -1,0 +1,157 @@
+"""A pytest run's gate, how its measuring processes are started, and who follows them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_nnopt.errors import ConfigError
+from pytest_nnopt.plugin.options import settings_of
+
+if TYPE_CHECKING:
+    from pytest_nnopt.session.base import Base
+    from pytest_nnopt.session.case import CaseRun
+    from pytest_nnopt.session.gate import Gate
+    from pytest_nnopt.session.processes import Launch
+    from pytest_nnopt.session.progress import Progress
+    from pytest_nnopt.session.revisions import GuestRole
+    from pytest_nnopt.session.worker import WorkerRole
+
+GATE = pytest.StashKey["Gate"]()
+
+_ALONE = {
+    "xdist": ("-n0", "--dist=no"),
+    "pytest_cov": ("--no-cov",),
+    "junitxml": ("--junit-xml=",),
+    "html": ("--html=",),
+    "reportlog_plugin": ("--report-log=",),
+    "pytest_jsonreport": ("--json-report-file=none",),
+    "timeout": ("--timeout=0",),  # this run's own alarm covers its measuring processes, too
+}
+"""By plugin, the options that keep a measuring process from spreading tests and from overwriting this run's reports."""
+
+
+def gate_of(config: pytest.Config) -> Gate:
+    """Return the run's gate, opened when it is first needed.
+
+    Raises:
+        pytest.UsageError: an option or the configuration is wrong.
+    """
+    if GATE not in config.stash:
+        from pytest_nnopt.session.gate import open_gate
+
+        option = config.option
+        purpose = "compare" if option.nnopt_baseline else "update" if option.nnopt_update else "check"
+        try:
+            config.stash[GATE] = open_gate(
+                config.rootpath,
+                settings_of(config),
+                purpose,
+                launch=_launch(config),
+                worker=_worker(config),
+                is_update_of_new=option.nnopt_update_new_only,
+                reason=option.nnopt_reason,
+            )
+            config.stash[GATE].root = config.rootpath
+            config.stash[GATE].replay = None if option.nnopt_replay is None else Path(option.nnopt_replay)
+            config.stash[GATE].base = open_base_of(config) if is_against(config) else None
+            config.stash[GATE].run_beside = functools.partial(_run_beside, config)
+        except ConfigError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[GATE]
+
+
+def progress_of(config: pytest.Config) -> Progress:
+    """Follow the measuring where somebody watches: on a terminal, or in the log that -v asked for."""
+    from pytest_nnopt.session.progress import NoProgress, PlainProgress, StatusLine
+
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or config.option.verbose < 0 or config.option.nnopt_worker is not None:
+        return NoProgress()
+    capture = config.pluginmanager.get_plugin("capturemanager")
+
+    @contextlib.contextmanager
+    def uncaptured() -> Generator[None, None, None]:
+        with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
+            yield
+
+    def write(text: str) -> None:
+        with uncaptured():
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    def write_line(text: str) -> None:
+        with uncaptured():
+            reporter.ensure_newline()
+            reporter.write_line(text)
+
+    if reporter.isatty:
+        writer = config.get_terminal_writer()
+        return StatusLine(write, lambda: writer.width_of_current_line, writer.fullwidth)
+    return PlainProgress(write_line) if config.option.verbose > 0 else NoProgress()
+
+
+def is_against(config: pytest.Config) -> bool:
+    """Whether this run, and not a measuring process of it, compares with another revision."""
+    option = config.option
+    if option.nnopt_against is None or option.nnopt_worker is not None:
+        return False
+    return not (option.help or option.collectonly or option.nnopt_skip)
+
+
+def open_base_of(config: pytest.Config) -> Base:
+    """Check out the revision to compare with.
+
+    Raises:
+        pytest.UsageError: it cannot be had, or stored baselines are asked for in the same run.
+    """
+    from pytest_nnopt.plugin.against import open_base
+
+    if config.option.nnopt_baseline or config.option.nnopt_update:
+        raise pytest.UsageError(
+            "--nnopt-against measures what to compare with in this run, and --nnopt-baseline and --nnopt-update use "
+            "what is stored; run them one after the other"
+        )
+    return open_base(config)
+
+
+def _run_beside(config: pytest.Config, test_id: str, worker: WorkerRole, head: CaseRun) -> None:
+    """Measure the base's case together with the head's, in this measuring process."""
+    from pytest_nnopt.plugin.against import run_beside
+
+    run_beside(config, test_id, worker, head)
+
+
+def _worker(config: pytest.Config) -> WorkerRole | GuestRole | None:
+    """Return the role of a measuring process, None in an ordinary run."""
+    option = config.option
+    if option.nnopt_worker is None:
+        return None
+    from pytest_nnopt.session.worker import WorkerRole
+
+    if option.nnopt_worker_base is None:
+        return WorkerRole.from_descriptor(int(option.nnopt_worker), option.nnopt_worker_case)
+    from pytest_nnopt.plugin.against import base_role
+
+    return base_role(config)
+
+
+def _launch(config: pytest.Config) -> Launch:
+    """Say how a measuring process is started: as this run was, with one test, alone and without reports."""
+    from pytest_nnopt.session.processes import Launch, without_paths
+
+    workerinput = getattr(config, "workerinput", {})
+    arguments = workerinput["mainargv"][1:] if "mainargv" in workerinput else config.invocation_params.args
+    arguments = without_paths([str(argument) for argument in arguments], config.option.file_or_dir or ())
+    added = [word for name, words in _ALONE.items() if config.pluginmanager.hasplugin(name) for word in words]
+    if config.pluginmanager.hasplugin("benchmark") and not config.getoption("benchmark_only", False):
+        added.append("--benchmark-disable")  # it calls each function once, and saves nothing
+    if isinstance(seed := config.getoption("randomly_seed", None), int):
+        added.append(f"--randomly-seed={seed}")
+    return Launch((*arguments, f"--rootdir={config.rootpath}", *added), config.invocation_params.dir)
