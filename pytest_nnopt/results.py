@@ -7,9 +7,19 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
-from pytest_nnopt.baseline.schema import Count, Evidence, Finite, NotNegative, Positive, ProcessRecord, Reason, Record
+from pytest_nnopt.baseline.schema import (
+    Count,
+    Evidence,
+    Finite,
+    NotNegative,
+    Positive,
+    ProcessRecord,
+    Reason,
+    Record,
+    Revision,
+)
 from pytest_nnopt.environment import Environment, FieldValue
 from pytest_nnopt.model import Certainty, Check, CheckName, Interval, Outcome, Verdict
 
@@ -240,11 +250,92 @@ class CaseMessage(Record):
         return Environment(self.environment)
 
 
+class ShardRecord(Record):
+    """Which part of a run that is spread over several jobs.
+
+    Attributes:
+        index: its number, counted from 1.
+        count: how many there are.
+    """
+
+    index: Annotated[int, Field(ge=1, le=10_000)]
+    count: Annotated[int, Field(ge=1, le=10_000)]
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> ShardRecord:
+        if self.index > self.count:
+            raise ValueError(f"there is no shard {self.index} of {self.count}")
+        return self
+
+
+class PartRecord(Record):
+    """One of the files that a results file was merged from.
+
+    Attributes:
+        name: its file name.
+        shard: which part of the run it holds, where it says so.
+        revision: commit of the measured code, where there is one.
+        cases: how many cases it holds.
+    """
+
+    name: str
+    shard: ShardRecord | None = None
+    revision: Revision | None = None
+    cases: Count = 0
+
+
 class RunResults(Record):
-    """A results file: every case of a run."""
+    """A results file: every case of a run, or of one shard of it.
+
+    Attributes:
+        schema_version: which schema the file follows, written as ``schema``.
+        environment: full fingerprint of the first case's process.
+        cases: the cases.
+        shard: which part of a run it is; None of a whole run.
+        revision: commit of the measured code, where there is one.
+        parts: the files it was merged from; empty of a file that a run wrote.
+        conflicts: what did not fit together when it was merged.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     environment: dict[str, FieldValue]
     cases: tuple[CaseResult, ...]
+    shard: ShardRecord | None = None
+    revision: Revision | None = None
+    parts: tuple[PartRecord, ...] = ()
+    conflicts: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of its cases' outcomes; failed where evidence is missing or does not fit together."""
+        if self.problems:
+            return Outcome.FAILED
+        return max((case.outcome for case in self.cases), key=lambda o: o.severity, default=Outcome.SKIPPED)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why a merged file is no complete answer, whatever its cases say: first the shards that are missing."""
+        return (*_missing_shards(self.parts), *self.conflicts)
+
+
+def _missing_shards(parts: Sequence[PartRecord]) -> list[str]:
+    """Name the shards that no part holds."""
+    shards = [part.shard for part in parts if part.shard is not None]
+    counts = sorted({shard.count for shard in shards})
+    if len(counts) > 1:
+        return [f"shards of different runs: the files say that there are {' and '.join(map(str, counts))} of them"]
+    found = {shard.index for shard in shards}
+    return [
+        f"shard {index} of {count} is missing"
+        for count in counts
+        for index in range(1, count + 1)
+        if index not in found
+    ]
+
+
+def case_environment(results: RunResults, index: int) -> Environment:
+    """Return where a case of a results file was measured."""
+    context = results.cases[index].context
+    return Environment(results.environment if context is None else context.environment)

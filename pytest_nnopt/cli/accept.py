@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pytest_nnopt.cli.evidence import case_environment
 from pytest_nnopt.cli.output import AsJson, print_json, printable
 from pytest_nnopt.cli.project import BaselineDirectory, open_store
 from pytest_nnopt.errors import BaselineError, ResultsError
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.report.files import read_results
-from pytest_nnopt.results import CaseMessage, speedup_of
+from pytest_nnopt.results import CaseMessage, case_environment, speedup_of
 from pytest_nnopt.session.recording import commit
 
 if TYPE_CHECKING:

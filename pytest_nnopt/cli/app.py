@@ -12,6 +12,7 @@ from pytest_nnopt.cli.compare import compare
 from pytest_nnopt.cli.configuration import config
 from pytest_nnopt.cli.doctor import doctor
 from pytest_nnopt.cli.history import history
+from pytest_nnopt.cli.merge import merge
 from pytest_nnopt.cli.prune import prune
 from pytest_nnopt.cli.report import report
 from pytest_nnopt.cli.show import show
@@ -30,6 +31,7 @@ def version(*, show: Annotated[bool, typer.Option("--version", help="Print the v
 app.command()(show)
 app.command()(compare)
 app.command()(history)
+app.command()(merge)
 app.command()(accept)
 app.command()(prune)
 app.command()(report)

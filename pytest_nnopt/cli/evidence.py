@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from pytest_nnopt.against.git import find_repository, run_git
 from pytest_nnopt.baseline.level import level_of
 from pytest_nnopt.baseline.store import BaselineStore
-from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import ResultsError, RevisionError
 from pytest_nnopt.report.files import read_results
+from pytest_nnopt.results import case_environment
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import CaseBaseline, Evidence
@@ -57,12 +57,6 @@ def find_evidence(name: str, store: BaselineStore) -> Found:
     if name in store.environments():
         return Found(name, _of_environment(store, name))
     return Found(name, _of_revision(store, name))
-
-
-def case_environment(results: RunResults, index: int) -> Environment:
-    """Return where a case of a results file was measured."""
-    context = results.cases[index].context
-    return Environment(results.environment if context is None else context.environment)
 
 
 def _of_results(results: RunResults) -> dict[tuple[str, str], Evidence]:

@@ -23,6 +23,7 @@ from pytest_nnopt.plugin.options import (
 )
 from pytest_nnopt.plugin.reporting import USAGE_ERROR, Reporting
 from pytest_nnopt.plugin.run import GATE, gate_of, is_against, open_base_of, progress_of
+from pytest_nnopt.plugin.shards import Shard, left_out, shard_of
 
 if TYPE_CHECKING:
     from pytest_nnopt.observers import Observer
@@ -63,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--nnopt-baseline compares and --nnopt-update records; give one of them")
     if config.option.nnopt_html is not None:
         require_html()
+    shard = shard_of(config)
     if is_against(config):
         open_base_of(config)
     if any(value is not None for value in settings_of(config).values()):
@@ -72,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.nnopt_worker is not None:
         config.pluginmanager.register(Measuring(), "nnopt-measuring")
     elif not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Reporting(config), "nnopt-reporting")
+        config.pluginmanager.register(Reporting(config, shard), "nnopt-reporting")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -86,6 +88,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     try:
         gate = gate_of(config)
+        gate.suite_size = _suite_size(shard_of(config), len(cases))
+        cases = _select_shard(config, items, cases)
         gate.prepare({item.nodeid: markers_of(item) for item in cases})
         gate.progress = progress_of(config)
         if gate.base is not None and config.option.nnopt_against_tests == "head":
@@ -148,6 +152,23 @@ def pytest_runtest_makereport(
         item.user_properties[:] = [*others, *factory.properties()]
         report.user_properties = list(item.user_properties)  # the report copied them before they were there
     return report
+
+
+def _select_shard(config: pytest.Config, items: list[pytest.Item], cases: list[pytest.Item]) -> list[pytest.Item]:
+    """Deselect the cases of other shards, and return those of this one; a measuring process runs what it is told."""
+    shard = shard_of(config)
+    if shard is None or not shard.is_ours or config.option.nnopt_worker is not None:
+        return cases
+    others = left_out(shard, [item.nodeid for item in cases])
+    deselected = [item for item in cases if item.nodeid in others]
+    items[:] = [item for item in items if item not in deselected]
+    config.hook.pytest_deselected(items=deselected)
+    return [item for item in cases if item.nodeid not in others]
+
+
+def _suite_size(shard: Shard | None, collected: int) -> int:
+    """Return about how many cases all shards have together: one gate decides on all of them."""
+    return collected if shard is None or shard.is_ours else collected * shard.count
 
 
 class Measuring:

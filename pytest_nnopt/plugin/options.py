@@ -73,6 +73,9 @@ def add_options(parser: pytest.Parser) -> None:
         help="whose test files are used on the base's package (default: base)",
     )
     group.addoption("--nnopt-against-build", metavar="CMD", help="build the base by this shell command in its worktree")
+    group.addoption(
+        "--nnopt-shard", metavar="I/N", help="run the I-th of N parts of the cases, for nnopt merge to join"
+    )
     group.addoption("--nnopt-json", metavar="FILE", help="write the results as JSON")
     group.addoption("--nnopt-html", metavar="FILE", help="write a report as one HTML page (needs the extra 'report')")
     group.addoption("--nnopt-markdown", metavar="FILE", help="write a summary as Markdown")

@@ -13,6 +13,7 @@ from pytest_nnopt.plugin.run import GATE, gate_of
 
 if TYPE_CHECKING:
     from pytest_nnopt.model import Outcome
+    from pytest_nnopt.plugin.shards import Shard
     from pytest_nnopt.report.annotations import Place
     from pytest_nnopt.session.collector import Collector
 
@@ -28,8 +29,9 @@ _NARROWEST = 60
 class Reporting:
     """Hooks of the process that reports: the only one, or xdist's controller."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, shard: Shard | None = None) -> None:
         self._config = config
+        self._shard = shard
         self._collector: Collector | None = None
         self._seen: dict[str, bool] = {}
         self._skipped: list[str] = []
@@ -125,7 +127,9 @@ class Reporting:
 
             found = self._config.hook.pytest_nnopt_observers(config=self._config)
             observers = [observer for some in found for observer in some]
-            self._collector = Collector(gate_of(self._config).store, self._config.rootpath, observers=observers)
+            shard = None if self._shard is None else (self._shard.index, self._shard.count)
+            root = self._config.rootpath
+            self._collector = Collector(gate_of(self._config).store, root, observers=observers, shard=shard)
         return self._collector
 
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pytest_nnopt.results import RunResults
 
 
+_LEFT_OUT = ("shard", "revision", "parts", "conflicts")
+"""Fields that a whole run's file does without where they say nothing, as files did before there were such fields."""
+
+
 def write_json(path: Path, results: RunResults) -> None:
     """Write a results file.
 
@@ -22,6 +26,7 @@ def write_json(path: Path, results: RunResults) -> None:
         OutputError: the file cannot be written.
     """
     values = results.model_dump(mode="json", by_alias=True)
+    values = {name: value for name, value in values.items() if name not in _LEFT_OUT or value}
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 

@@ -67,7 +67,11 @@ def _head(results: RunResults) -> str:
     if results.environment:
         facts.append(f"on {_code(Environment(results.environment).name)}")
     noise = describe_noise(results.cases)
-    return f"## nnopt: {title}\n\n{' '.join(facts)}\n" + (f"\nnoise: {escape(noise)}\n" if noise else "")
+    lines = [
+        *(f"**{escape(problem)}**" for problem in results.problems),
+        *([f"noise: {escape(noise)}"] if noise else []),
+    ]
+    return f"## nnopt: {title}\n\n{' '.join(facts)}\n" + "".join(f"\n{line}\n" for line in lines)
 
 
 def _row(row: Row) -> str:

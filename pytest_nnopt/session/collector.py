@@ -20,7 +20,7 @@ from pytest_nnopt.report.files import write_html, write_json
 from pytest_nnopt.report.markdown import append_summary, render_markdown
 from pytest_nnopt.report.openmetrics import render_openmetrics
 from pytest_nnopt.report.terminal import WIDTH, Line, render_section
-from pytest_nnopt.results import CaseMessage, RunResults
+from pytest_nnopt.results import CaseMessage, RunResults, ShardRecord
 from pytest_nnopt.session.recording import commit
 
 if TYPE_CHECKING:
@@ -48,9 +48,17 @@ class Collector:
         store: where accepted evidence is recorded.
         root: directory of the project, for its revision.
         observers: who else is told about each case as it arrives.
+        shard: which part of a run that is spread over several jobs this one is, and of how many.
     """
 
-    def __init__(self, store: BaselineStore, root: Path, *, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        store: BaselineStore,
+        root: Path,
+        *,
+        observers: Sequence[Observer] = (),
+        shard: tuple[int, int] | None = None,
+    ) -> None:
         self._store = store
         self._observers = observers
         self._root = root
@@ -60,6 +68,7 @@ class Collector:
         self._problems: list[str] = []
         self._notes: list[str] = []
         self._places: dict[str, Place] = {}
+        self._shard = None if shard is None else ShardRecord(index=shard[0], count=shard[1])
 
     @property
     def is_empty(self) -> bool:
@@ -120,7 +129,12 @@ class Collector:
         """Return all cases in the order of their ids."""
         ordered = [self._messages[case_id] for case_id in sorted(self._messages)]
         environment = ordered[0].environment if ordered else {}
-        return RunResults(environment=environment, cases=tuple(message.result for message in ordered))
+        return RunResults(
+            environment=environment,
+            cases=tuple(message.result for message in ordered),
+            shard=self._shard,
+            revision=_revision(self._root),
+        )
 
     def write_json(self, path: Path) -> None:
         """Write the results file; a failure to do so becomes a problem of the run."""

@@ -87,6 +87,7 @@ class Gate:
         is_update_of_new: whether an update leaves cases alone that have a baseline.
         reason: the user's words for accepting a worse figure.
         progress: follows the measuring.
+        suite_size: how many cases are decided on together, those of other shards included; 0 where only these are.
     """
 
     settings: Settings
@@ -103,6 +104,7 @@ class Gate:
     root: Path | None = None
     replay: Path | None = None
     progress: Progress = field(default_factory=NoProgress)
+    suite_size: int = 0
     _priors: dict[str, _Priors] = field(default_factory=dict)
     _spent_seconds: float = 0.0
 
@@ -213,7 +215,7 @@ class Gate:
     def _plan(self) -> SequentialPlan:
         """Return what the timing of a case may cost in errors, so that the whole suite keeps its rate, too."""
         plan = SequentialPlan(false_alarms=self.settings.false_alarms)
-        suite_size = max(1, len(self.configs))
+        suite_size = max(1, len(self.configs), self.suite_size)
         return plan_for_suite(plan, suite_size, suite_false_alarms=self.settings.suite_false_alarms)
 
     def _recorded_processes(self, level: Evidence | None) -> int:

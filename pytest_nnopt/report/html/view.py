@@ -166,20 +166,29 @@ def view_run(results: RunResults) -> PageView:
     shown = ordered[:MOST_CASES]
     counts = Counter(case.outcome for case in ordered)
     return PageView(
-        headline=_headline(counts),
-        mood=_mood(counts),
+        headline="The results are not complete" if results.problems else _headline(counts),
+        mood="failed" if results.problems else _mood(counts),
         environment=clip(Environment(results.environment).name) if results.environment else "",
         facts=_facts(results.environment),
         choices=tuple(Choice(Badge.of(outcome), counts[outcome]) for outcome in _OUTCOMES if counts[outcome]),
-        cases=tuple(view_case(case, is_drawn=index < MOST_DRAWN) for index, case in enumerate(shown)),
-        notes=_notes(len(ordered)),
+        cases=tuple(
+            view_case(case, is_drawn=index < MOST_DRAWN, turn=[one.id for one in shown[:index]].count(case.id))
+            for index, case in enumerate(shown)
+        ),
+        notes=(*_bounded(results.problems), *_notes(len(ordered))),
     )
 
 
-def view_case(case: CaseResult, *, is_drawn: bool = True) -> CaseView:
-    """Turn one case into what the page shows of it; without pictures where ``is_drawn`` is false."""
+def view_case(case: CaseResult, *, is_drawn: bool = True, turn: int = 0) -> CaseView:
+    """Turn one case into what the page shows of it.
+
+    Args:
+        case: the case.
+        is_drawn: whether it has pictures.
+        turn: how many cases of the same id, measured elsewhere, come before it.
+    """
     place, _, name = case.id.rpartition("::")
-    anchor = f"case-{hashlib.sha256(case.id.encode(errors='replace')).hexdigest()[:10]}"
+    anchor = f"case-{hashlib.sha256(case.id.encode(errors='replace')).hexdigest()[:10]}" + (f"-{turn}" if turn else "")
     context, level = case.context, case.context.level if case.context else None
     checks = tuple(_view_check(check) for check in sorted(case.checks, key=lambda check: -check.outcome.severity))
     leaves = worst_leaves(context.leaves) if context else ()
