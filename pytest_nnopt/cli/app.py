@@ -17,7 +17,13 @@ from pytest_nnopt.cli.prune import prune
 from pytest_nnopt.cli.report import report
 from pytest_nnopt.cli.show import show
 
-app = typer.Typer(no_args_is_help=True, help="Works on baselines and results without running tests.")
+_HELP = """Works on baselines and results without running tests.
+
+Call it in the project's root. Each subcommand prints JSON with --json. Status 4 says that something cannot be used as
+it is, and standard error says what and why. --install-completion teaches your shell the subcommands and their options.
+"""
+
+app = typer.Typer(no_args_is_help=True, help=_HELP)
 
 
 @app.callback(invoke_without_command=True)
@@ -28,12 +34,12 @@ def version(*, show: Annotated[bool, typer.Option("--version", help="Print the v
         raise typer.Exit
 
 
-app.command()(show)
-app.command()(compare)
-app.command()(history)
-app.command()(merge)
-app.command()(accept)
-app.command()(prune)
-app.command()(report)
-app.command()(doctor)
-app.command()(config)
+app.command(short_help="List the stored baselines.")(show)
+app.command(short_help="Put two sets of figures side by side.")(compare)
+app.command(short_help="Show a case's speedup over its recordings.")(history)
+app.command(short_help="Join the results of several jobs.")(merge)
+app.command(short_help="Turn a results file into baselines.")(accept)
+app.command(short_help="Delete baselines whose test is gone.")(prune)
+app.command(short_help="Turn a results file into one HTML page.")(report)
+app.command(short_help="Say whether this machine is fit to measure.")(doctor)
+app.command(short_help="Print the settings in effect.")(config)

@@ -11,7 +11,7 @@ from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.config import load_settings, read_pyproject
 
 BaselineDirectory = Annotated[
-    Path | None, typer.Option("--baseline-dir", help="Where baselines live; else what [tool.nnopt] says.")
+    Path | None, typer.Option("--baseline-dir", help="Where baselines live; by default what pyproject.toml says.")
 ]
 
 

@@ -99,7 +99,7 @@ class Reporting:
         """Print the section with every case."""
         if self._collector is None or self._collector.is_silent:
             return
-        terminalreporter.section("nnopt")
+        terminalreporter.write_sep("=", "nnopt")
         width = max(self._config.get_terminal_writer().fullwidth, _NARROWEST)
         for line in self._collector.summary(width=width, is_verbose=self._config.option.nnopt_verbose):
             terminalreporter.write_line(line.text, **_colour(line.outcome))

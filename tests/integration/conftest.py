@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,10 +34,14 @@ from pytest_nnopt.torch_backend.side import ExecutionMode
 from pytest_nnopt.torch_backend.threads import thread_count
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from pytest_nnopt.environment import Environment
 
 _PLAIN = ("-p", "no:cacheprovider", "-p", "no:randomly")
 """Every run's arguments: leave no files, and keep the order of the tests."""
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 LAVISH_BYTES = 10**9
 """Peak memory of a stored baseline: more than any test's model takes."""
@@ -220,3 +226,15 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, _everyth
         monkeypatch.delenv(name, raising=False)
     pytester.makeconftest(SIMULATED_CLOCK)
     return Project(pytester)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Browser, None, None]:
+    """Start Chromium once."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium, for example from apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

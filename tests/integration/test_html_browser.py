@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 WIDTHS = (360, 1280)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 OVERLAPS = """() => {
   const looked = 'summary > *, .checks > li > *, .pictures > *, .diff > li > *, td, th, .chip, button, input, svg text';
@@ -67,18 +65,6 @@ class Report:
     def _complain_of(self, dialog: Dialog) -> None:
         self.complaints.append(f"a dialog: {dialog.message}")
         dialog.dismiss()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Generator[Browser, None, None]:
-    """Start Chromium once."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium, for example from apt-get install chromium")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
