@@ -106,7 +106,8 @@ class Check:
         baseline: the same figure in the baseline.
         limit: what the value was held against.
         interval: how sure the value is.
-        details: further lines for people: the drifted leaf, the line that broke the graph, what to do.
+        details: further lines for people: the drifted leaf, the line that broke the graph.
+        remedy: what to do about a failure, where this check knows better than what holds for any of its name.
         certainty: what the answer rests on, where it was decided over processes.
     """
 
@@ -118,6 +119,7 @@ class Check:
     limit: float | None = None
     interval: Interval | None = None
     details: tuple[str, ...] = ()
+    remedy: str | None = None
     certainty: Certainty | None = None
 
 
@@ -208,12 +210,14 @@ class GraphBreak:
         file: source file of the user's line, None where the version cannot tell.
         line: its line number, counted from 1.
         code: the source text of that line, stripped.
+        notes: what the compiler explains and advises, a sentence each; told to people, never kept or compared.
     """
 
     reason: str
     file: str | None = None
     line: int | None = None
     code: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,14 +227,18 @@ class Recompile:
     Attributes:
         function: name of the recompiled function.
         reason: the guard that failed, None where the version cannot tell.
-        file: source file of the function.
-        line: first line of the function.
+        file: source file of the line that made the guard, or of the function where that is not known.
+        line: number of that line, or of the function's first.
+        code: the source text of the line that made the guard, None where it is not known.
+        notes: what the compiler advises; told to people, never kept or compared.
     """
 
     function: str
     reason: str | None = None
     file: str | None = None
     line: int | None = None
+    code: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

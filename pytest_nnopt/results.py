@@ -43,6 +43,7 @@ class CheckRecord(Record):
     limit: Finite | None = None
     interval: IntervalRecord | None = None
     details: tuple[str, ...] = ()
+    remedy: str | None = None
     certainty: Certainty | None = None
 
     @classmethod
@@ -60,6 +61,7 @@ class CheckRecord(Record):
             if interval
             else None,
             details=check.details,
+            remedy=check.remedy,
             certainty=check.certainty,
         )
 
@@ -75,6 +77,7 @@ class CheckRecord(Record):
             limit=self.limit,
             interval=Interval(interval.low, interval.high, interval.confidence) if interval else None,
             details=self.details,
+            remedy=self.remedy,
             certainty=self.certainty,
         )
 

@@ -166,6 +166,7 @@ class RecompileRecord(Record):
     reason: str | None = None
     file: str | None = None
     line: int | None = None
+    code: str | None = None
 
 
 class CompileRecord(Record):
@@ -190,6 +191,7 @@ class CompileRecord(Record):
     skips: tuple[GraphBreakRecord, ...] = ()
     kernels: dict[str, Count] | None = None
     external_kernels: dict[str, Count] | None = None
+    graph_ops: dict[str, Count] | None = None
     counters: dict[str, int] = {}
 
 

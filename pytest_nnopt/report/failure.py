@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pytest_nnopt.model import Check, CheckName, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from pytest_nnopt.results import CheckRecord
 
 _REMEDIES = {
     CheckName.NUMERICS: "if the difference is intended, allow it with @pytest.mark.nnopt_tolerance(rtol=..., atol=...)",
     CheckName.SPEEDUP: "compile differently, lower @pytest.mark.nnopt_speedup(min=...), or find what made it slower",
     CheckName.LATENCY: "if the new level is intended, allow it with @pytest.mark.nnopt_limits(latency=...), or accept "
     "it with pytest --nnopt-update",
-    CheckName.COMPILE: "mend the lines above; or raise the limit with @pytest.mark.nnopt_limits(graph_breaks=..., "
-    "recompiles=..., eager_frames=...), or accept the new figures with pytest --nnopt-update",
     CheckName.MEMORY: "if the new level is intended, allow it with @pytest.mark.nnopt_limits(memory=...), or accept it "
     "with pytest --nnopt-update",
     CheckName.COMPILE_TIME: "if the new level is intended, accept it with pytest --nnopt-update",
@@ -34,11 +37,11 @@ def describe_failure(verdict: Verdict) -> str:
 def _describe(check: Check, *, is_first: bool) -> list[str]:
     head = [] if is_first else [f"  {check.name.value} {check.outcome.value}: {check.reason}"]
     details = [f"    {line}" for detail in check.details for line in detail.splitlines()]
-    remedy = remedy_for(check.name, check.outcome)
+    remedy = remedy_for(check)
     advice = [] if remedy is None else [f"    what to do: {remedy}"]
     return head + details + advice
 
 
-def remedy_for(name: CheckName, outcome: Outcome) -> str | None:
+def remedy_for(check: Check | CheckRecord) -> str | None:
     """Say what to do about a check that failed; None where it did not, or its reason says it."""
-    return _REMEDIES.get(name) if outcome is Outcome.FAILED else None
+    return check.remedy or _REMEDIES.get(check.name) if check.outcome is Outcome.FAILED else None

@@ -25,6 +25,7 @@ from pytest_nnopt.session.gathering import gather_timing, hired_crew
 from pytest_nnopt.session.recording import plan_recording, propose_refresh
 from pytest_nnopt.session.records import record_compile, record_memory, record_numerics, record_process
 from pytest_nnopt.torch_backend.comparing import compare_sides, with_inputs
+from pytest_nnopt.torch_backend.compile_errors import describe_error
 from pytest_nnopt.torch_backend.compile_time import complete_compile_time
 from pytest_nnopt.torch_backend.compiling import (
     CompiledSide,
@@ -33,7 +34,6 @@ from pytest_nnopt.torch_backend.compiling import (
     compile_copy,
     compile_side,
     copy_side,
-    describe_error,
 )
 from pytest_nnopt.torch_backend.diagnosis import Trouble
 from pytest_nnopt.torch_backend.facts import current_environment, device_key

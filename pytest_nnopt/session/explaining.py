@@ -10,7 +10,7 @@ from pytest_nnopt.files import short_path
 from pytest_nnopt.model import CheckName, Verdict
 from pytest_nnopt.numerics.diagnosis import describe_diagnosis
 from pytest_nnopt.session.repro import ReproRecord, describe_config, repro_folder, write_repro
-from pytest_nnopt.torch_backend.compiling import describe_error
+from pytest_nnopt.torch_backend.compile_errors import describe_error
 from pytest_nnopt.torch_backend.diagnosis import Trouble, diagnose
 from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
 

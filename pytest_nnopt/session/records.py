@@ -81,13 +81,16 @@ def record_compile(facts: CompileFacts, time: CompileTime | None = None) -> Comp
         **(asdict(time) if time is not None else {}),
         breaks=_places(facts.graph_breaks or ()),
         recompiled=tuple(
-            RecompileRecord(function=r.function, reason=r.reason, file=r.file and short_path(r.file), line=r.line)
+            RecompileRecord(
+                function=r.function, reason=r.reason, file=r.file and short_path(r.file), line=r.line, code=r.code
+            )
             for r in facts.recompiles or ()
         ),
         eager_reasons=_places(facts.eager_reasons),
         skips=_places(facts.cudagraph_skips),
         kernels=None if facts.kernels is None else dict(facts.kernels),
         external_kernels=None if facts.external_kernels is None else dict(facts.external_kernels),
+        graph_ops=None if facts.graph_ops is None else dict(facts.graph_ops),
         counters=dict(facts.counters),
     )
 

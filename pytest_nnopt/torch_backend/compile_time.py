@@ -85,7 +85,7 @@ def _count_work(eager: Side, step: CompileStep, cache_dir: Path, samples: Sequen
     if sys.getprofile() is not None:
         return None
     profiler = cProfile.Profile()
-    with isolated_compilation(cache_dir=cache_dir), _graph_caches_off():
+    with isolated_compilation(cache_dir=cache_dir), graph_caches_off():
         try:
             profiler.enable()
         except ValueError:  # from Python 3.12 on, a profiler that sys.getprofile does not know
@@ -115,7 +115,7 @@ def _seconds(compiled: CompiledSide) -> float:
 
 
 @contextlib.contextmanager
-def _graph_caches_off() -> Iterator[None]:
+def graph_caches_off() -> Iterator[None]:
     """Let the compiler do all of its own work again; on torch 2.4 these caches are off by default."""
     import torch._functorch.config as functorch_config
     import torch._inductor.config as inductor_config

@@ -14,7 +14,8 @@ from pytest_nnopt.errors import NumericsError
 from pytest_nnopt.numerics import describe_problem
 from pytest_nnopt.numerics.diagnosis import Diagnosis, PartResult, StageResult
 from pytest_nnopt.torch_backend.comparing import compare_sides, with_inputs
-from pytest_nnopt.torch_backend.compiling import CompileStep, compile_copy, copy_side, describe_error
+from pytest_nnopt.torch_backend.compile_errors import describe_error
+from pytest_nnopt.torch_backend.compiling import CompileStep, compile_copy, copy_side
 from pytest_nnopt.torch_backend.observation import clone_tensor
 from pytest_nnopt.torch_backend.tree import map_tensors, named_tensors
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, CompileFacts, CompileStatus, Outcome
-from pytest_nnopt.verdict.counters import judged_figures
+from pytest_nnopt.verdict.counters import BYTES, judged_figures
 from pytest_nnopt.verdict.question import without_baseline
 
 if TYPE_CHECKING:
@@ -14,15 +16,26 @@ if TYPE_CHECKING:
     from pytest_nnopt.verdict.question import Question
 
 _SHOWN_LINES = 5
+_LIMITS = {"graph breaks": "graph_breaks", "recompiles": "recompiles", "eager frames": "eager_frames"}
+"""Figures for which a marker can declare the most allowed, with its argument."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """What is wrong with a compilation, what is behind it, and what to do; None where the summary says that, too."""
+
+    summary: str
+    details: tuple[str, ...] = ()
+    remedy: str | None = None
 
 
 def check_compile(question: Question, facts: CompileFacts) -> Check:
     """Ask whether the candidate is what was asked for, compiled whole, and no worse than the baseline."""
-    problems = _compile_problems(question, facts)
+    trouble = _trouble_with(question, facts)
     value = None if facts.graph_breaks is None else float(len(facts.graph_breaks))
-    if problems:
-        summary, *details = problems
-        return Check(CheckName.COMPILE, Outcome.FAILED, summary, value=value, details=tuple(details))
+    if trouble is not None:
+        found = (trouble.summary, value)
+        return Check(CheckName.COMPILE, Outcome.FAILED, *found, details=trouble.details, remedy=trouble.remedy)
     if facts.status is CompileStatus.OWN_CANDIDATE:
         return Check(CheckName.COMPILE, Outcome.SKIPPED, "the test's own candidate is not compiled by torch.compile")
     if is_nothing_compiled(facts):
@@ -76,48 +89,60 @@ def _uncounted(question: Question, facts: CompileFacts) -> Check | None:
     return Check(CheckName.COMPILE, Outcome.INCONCLUSIVE, reason, details=_attempts(facts))
 
 
-def _compile_problems(question: Question, facts: CompileFacts) -> list[str]:
-    """Return what is wrong with a compilation, the summary first; empty where nothing is."""
+def _trouble_with(question: Question, facts: CompileFacts) -> _Trouble | None:
+    """Return what is wrong with a compilation; None where nothing is."""
     if facts.status is CompileStatus.FAILED:
-        return ["the candidate could not be compiled", *_attempts(facts)]
+        remedy = "mend the error above; or name modes to try after it with @pytest.mark.nnopt_compile(fallback=[...])"
+        return _Trouble("the candidate could not be compiled", _attempts(facts), remedy)
     if facts.status is CompileStatus.NOTHING_COMPILED:
         reason = f": {facts.explanation}" if facts.explanation else ""
-        return [f"nothing was compiled, so eager would be compared with eager{reason}"]
+        return _Trouble(f"nothing was compiled, so eager would be compared with eager{reason}")
     if facts.status is CompileStatus.FELL_BACK and not question.config.is_fallback_allowed:
-        return [
-            f"the candidate fell back to {facts.used}",
-            *_attempts(facts),
-            "allow it for this test with @pytest.mark.nnopt_compile(fallback=...)",
-        ]
-    return _counted_problems(question, facts)
+        remedy = (
+            "mend the error above; or allow the fallback for this test with @pytest.mark.nnopt_compile(fallback=...)"
+        )
+        return _Trouble(f"the candidate fell back to {facts.used}", _attempts(facts), remedy)
+    return _counted_trouble(question, facts)
 
 
-def _counted_problems(question: Question, facts: CompileFacts) -> list[str]:
+def _counted_trouble(question: Question, facts: CompileFacts) -> _Trouble | None:
     level, limits = question.compilation, question.config.limits
-    declared = {
-        "graph breaks": limits.graph_breaks,
-        "recompiles": limits.recompiles,
-        "eager frames": limits.eager_frames,
-    }
     problems: list[str] = []
+    beyond: list[Figure] = []
     for figure in judged_figures(facts, level, bytes_tolerance=limits.memory):
-        problem = _problem_of(figure, declared.get(figure.name), is_compared=level is not None)
+        limit = getattr(limits, _LIMITS[figure.name]) if figure.name in _LIMITS else None
+        problem = _problem_of(figure, limit, is_compared=level is not None)
         if problem is not None:
             problems += [problem, *_shown(_news(figure))]
-    if problems and (foreign := _foreign_level(level)):
-        problems.append(foreign)
-    return problems
+            beyond.append(figure)
+    if not problems:
+        return None
+    summary, *details = [*problems, *filter(None, [_foreign_level(level)])]
+    return _Trouble(summary, tuple(details), _remedy(question, beyond))
+
+
+def _remedy(question: Question, beyond: Sequence[Figure]) -> str:
+    """Say what can be declared or accepted, by how each of the figures beyond a limit came to be judged."""
+    limits = question.config.limits
+    declarable = [f"{_LIMITS[figure.name]}={figure.now}" for figure in beyond if figure.name in _LIMITS]
+    declarable += ["memory=..." for figure in beyond if figure.name == BYTES]
+    accepted = [f for f in beyond if f.name not in _LIMITS or getattr(limits, _LIMITS[f.name]) is None]
+    ways = [f"allow it with @pytest.mark.nnopt_limits({', '.join(declarable)})"] if declarable else []
+    if accepted and question.compilation is not None:
+        ways.append("accept it as the new level with pytest --nnopt-update --nnopt-reason TEXT")
+    return f"mend what is listed above; or, if it is intended, {', or '.join(ways)}"
 
 
 def _problem_of(figure: Figure, limit: int | None, *, is_compared: bool) -> str | None:
     """Say what is wrong with a figure: it is above its declared limit, or else above the baseline's."""
     if limit is not None:
         is_beyond = figure.now is not None and figure.now > limit
-        return f"{figure.now} {figure.name}, the limit is {limit}" if is_beyond else None
+        return f"{figure.counted}, the limit is {limit}" if is_beyond else None
     if figure.has_grown:
         return figure.comparison
     if figure.name == "eager frames" and figure.now and not is_compared:
-        return f"{figure.now} frames run eagerly because they could not be compiled"
+        words = "frame runs eagerly because it" if figure.now == 1 else "frames run eagerly because they"
+        return f"{figure.now} {words} could not be compiled"
     return None
 
 

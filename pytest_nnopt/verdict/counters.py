@@ -1,7 +1,7 @@
 """Exact figures of a compilation against recorded ones: what grew, what fell, and the lines of code behind it.
 
 Pure comparison, used both for the check of compile health and to explain a slowdown. Places are matched by file name,
-code and reason but not by line number, so code that moved is not new.
+function, code and reason but not by line number, so code that moved is not new.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ _EXPLAINING = ("graphs", "calls_captured", "guards", "fused_nodes", "nodes_befor
 """Figures that tell why others moved. None is judged: fewer fused nodes may mean a smaller model, more graphs another
 shape that the test declares. Where they cost anything, a judged figure moves."""
 
-_BYTES = "accessed by kernels"
-_WORDS = {"bytes_accessed": _BYTES}
+BYTES = "accessed by kernels"
+"""The name of the figure that counts bytes and no things."""
+_WORDS = {"bytes_accessed": BYTES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,11 @@ class Figure:
     tolerance: float = 0.0
 
     @property
+    def is_known(self) -> bool:
+        """Whether both values are."""
+        return self.now is not None and self.before is not None
+
+    @property
     def has_grown(self) -> bool:
         """Whether the figure is beyond its tolerance above the baseline's."""
         return self.now is not None and self.before is not None and self.now > self.before * (1 + self.tolerance)
@@ -71,12 +77,17 @@ class Figure:
     @property
     def comparison(self) -> str:
         """The figure against the baseline's, as a failure says it: ``2 graph breaks, the baseline has 1``."""
-        return f"{self._write(self.now)} {self.name}, the baseline has {self._write(self.before)}"
+        return f"{self.counted}, the baseline has {self._write(self.before)}"
+
+    @property
+    def counted(self) -> str:
+        """The figure of this run in words: ``1 graph break``."""
+        return f"{self._write(self.now)} {_singular(self.name) if self.now == 1 else self.name}"
 
     def _write(self, value: int | None) -> str:
         if value is None:
             return "unknown"
-        return format_bytes(value) if self.name == _BYTES else str(value)
+        return format_bytes(value) if self.name == BYTES else str(value)
 
 
 def judged_figures(facts: CompileFacts, level: CompileLevel | None, *, bytes_tolerance: float) -> list[Figure]:
@@ -102,6 +113,11 @@ def explaining_figures(facts: CompileFacts, level: CompileLevel) -> list[Figure]
     return [Figure(name.replace("_", " "), _counted(facts, name), _counted(level.record, name)) for name in names]
 
 
+def operation_changes(facts: CompileFacts, level: CompileLevel) -> list[str]:
+    """Name the operations that captured graphs hold more or less often than the baseline's."""
+    return _count_changes("operation", facts.graph_ops, level.record.graph_ops)
+
+
 def kernel_changes(facts: CompileFacts, level: CompileLevel) -> list[str]:
     """Name the kernels that generated code calls more or less often than the baseline's, by content hash."""
     if level.code_differences:
@@ -113,15 +129,34 @@ def kernel_changes(facts: CompileFacts, level: CompileLevel) -> list[str]:
     return [line for kind, now, before in kinds for line in _count_changes(kind, now, before)]
 
 
-def describe_place(place: Place) -> str:
-    """Say where something happened and why, with the line of code below it."""
-    where = f"{short_path(place.file)}:{place.line}: " if place.file else ""
+def _describe_places(kind: str, places: Iterable[Place]) -> tuple[str, ...]:
+    """Say where each thing happened and why, with the code and the compiler's advice below; equal ones together."""
+    alike: dict[tuple[object, ...], list[Place]] = {}
+    for place in places:
+        alike.setdefault((place.line, *_identity(place)), []).append(place)
+    return tuple(_describe_place(kind, *equal) for equal in alike.values())
+
+
+def _describe_place(kind: str, place: Place, *equal: Place) -> str:
+    """Begin with one line such as ``graph break at model.py:7: call to print``."""
     function = getattr(place, "function", None)
-    subject = f"{function}: " if function else ""
-    code = getattr(place, "code", None)
-    return f"{where}{subject}{place.reason or 'reason unknown to this version of torch'}" + (
-        f"\n    {code}" if code else ""
-    )
+    what = kind if function is None else f"{kind} of {function}"
+    where = f" at {short_path(place.file)}:{place.line}" if place.file else ""
+    times = f" ({1 + len(equal)} times)" if equal else ""
+    notes = next(filter(None, (getattr(one, "notes", ()) for one in (place, *equal))), ())
+    below = [f"\n    {line}" for line in (place.code, *notes) if line]
+    return f"{what}{where}{times}: {_why(place.reason, is_guard=function is not None)}{''.join(below)}"
+
+
+def _why(reason: str | None, *, is_guard: bool) -> str:
+    if reason is None:
+        return "reason unknown to this version of torch"
+    return f"guard failed: {reason}" if is_guard else reason.removeprefix("skipping cudagraphs due to ")
+
+
+def _singular(name: str) -> str:
+    """Return what a figure counts as a single one; all of them have regular plurals."""
+    return name.removesuffix("s") if name != BYTES else name
 
 
 def _placed(
@@ -141,8 +176,8 @@ def _placed(
         name,
         now,
         count,
-        tuple(describe_place(place) for place in found),
-        tuple(describe_place(place) for place in _new_places(found, before)) if is_listed else (),
+        _describe_places(_singular(name), found),
+        _describe_places(_singular(name), _new_places(found, before)) if is_listed else (),
     )
 
 
@@ -186,7 +221,7 @@ def _new_places(found: Iterable[Place], before: Iterable[Place]) -> list[Place]:
 
 def _identity(place: Place) -> tuple[str | None, ...]:
     file = PurePath(place.file).name if place.file else None
-    return file, getattr(place, "function", None), getattr(place, "code", None), place.reason
+    return file, getattr(place, "function", None), place.code, place.reason
 
 
 def _additions(now: Mapping[str, int] | None, before: Mapping[str, int] | None) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Variant
 from pytest_nnopt.units import format_percent, format_seconds
-from pytest_nnopt.verdict.counters import explaining_figures, judged_figures, kernel_changes
+from pytest_nnopt.verdict.counters import explaining_figures, judged_figures, kernel_changes, operation_changes
 from pytest_nnopt.verdict.device_time import describe_kernel_changes
 from pytest_nnopt.verdict.growth import memory_growths
 
@@ -49,14 +49,14 @@ def explain_slowdown(question: Question, observed: Observed) -> tuple[str, ...]:
 
 
 def _compile_changes(facts: CompileFacts, level: CompileLevel) -> list[str]:
-    """Name the counters that moved, with the new places behind them, then the kernels."""
+    """Name the counters that moved, with the new places behind them, then the kernels and the operations."""
     lines = []
     for figure in [*judged_figures(facts, level, bytes_tolerance=0.0), *explaining_figures(facts, level)]:
         if figure.has_grown or figure.has_fallen:
             lines.append(figure.change)
             is_place = figure.name not in ("generated kernels", "external kernels")
             lines += [f"  new: {place}" for place in figure.new[:_SHOWN_PLACES] if is_place]
-    return lines + kernel_changes(facts, level)
+    return [*lines, *kernel_changes(facts, level), *operation_changes(facts, level)]
 
 
 def _device_changes(question: Question, observed: Observed) -> list[str]:
@@ -89,9 +89,15 @@ def _memory_changes(question: Question, observed: Observed) -> list[str]:
 
 def _compared_parts(question: Question, observed: Observed) -> list[str]:
     """Name what could be compared."""
-    level, parts = question.compilation, []
+    level = question.compilation
+    parts: list[str] = []
     if level is not None:
-        parts += ["graphs", "graph breaks", "recompiles"]
+        figures = [
+            *judged_figures(observed.compile, level, bytes_tolerance=0.0),
+            *explaining_figures(observed.compile, level),
+        ]
+        known = {figure.name for figure in figures if figure.is_known}
+        parts += [name for name in ("graphs", "graph breaks", "recompiles") if name in known]
         is_known = level.record.kernels is not None and observed.compile.kernels is not None
         parts += ["generated code"] if is_known and not level.code_differences else []
     if _with_kernels(observed.timing) and _with_kernels(_recorded_timing(question)):

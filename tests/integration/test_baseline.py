@@ -96,7 +96,7 @@ def test_a_graph_break_that_the_baseline_does_not_have_fails_with_its_line(proje
     project.write_tests(BREAKING)
     result = project.run("--nnopt-baseline", "--nnopt-only=compile,numerics")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*1 graph breaks, the baseline has 0*", "*test_model.py:*", '*print("looking")*'])
+    result.stdout.fnmatch_lines(["*1 graph break, the baseline has 0*", "*test_model.py:*", '*print("looking")*'])
 
 
 def test_no_baseline_fails_with_the_remedy(project: Project) -> None:

@@ -140,7 +140,7 @@ def test_model(model_pair):
     )
     result = project.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*1 graph breaks, the limit is 0*", "*test_model.py:*", '*print("looking")*'])
+    result.stdout.fnmatch_lines(["*1 graph break, the limit is 0*", "*test_model.py:*", '*print("looking")*'])
 
 
 def test_the_failure_reaches_exit_status_summary_and_junit(project: Project) -> None:

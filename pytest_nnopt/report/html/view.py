@@ -260,7 +260,7 @@ def _view_check(check: CheckRecord) -> CheckView:
         name=name,
         reason=clip(check.reason.removeprefix(f"{name} ")),
         details=_bounded(line for detail in check.details for line in detail.splitlines()),
-        remedy=remedy_for(check.name, check.outcome),
+        remedy=remedy_for(check),
     )
 
 

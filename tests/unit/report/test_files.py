@@ -66,6 +66,7 @@ def test_a_results_file_is_what_the_contract_says(tmp_path: Path) -> None:
     "skips": [],
     "kernels": null,
     "external_kernels": null,
+    "graph_ops": null,
     "counters": {}
    },
    "memory": null,
@@ -88,6 +89,7 @@ def test_a_results_file_is_what_the_contract_says(tmp_path: Path) -> None:
      "details": [
       "8 processes"
      ],
+     "remedy": null,
      "certainty": null
     }
    ],

@@ -8,7 +8,7 @@ import torch
 
 from pytest_nnopt.errors import PairError
 from pytest_nnopt.model import CompileStatus
-from pytest_nnopt.torch_backend.compiling import CompileStep, clone_inputs, compile_side, copy_side, describe_error
+from pytest_nnopt.torch_backend.compiling import CompileStep, clone_inputs, compile_side, copy_side
 from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -344,20 +344,3 @@ class TestNothingCompiled:
 )
 def test_description(step: CompileStep, description: str) -> None:
     assert step.description == description
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (ValueError("first\nsecond"), "ValueError: first"),
-        (ValueError("\n\n  x raised:\n\n  why it did\nmore"), "ValueError: x raised: why it did"),
-        (ValueError("a raised:\nb raised:\nc"), "ValueError: a raised: b raised: c"),
-        (ValueError(), "ValueError: no message"),
-    ],
-)
-def test_error_in_one_line(error: Exception, line: str) -> None:
-    assert describe_error(error) == line
-
-
-def test_long_error_is_cut() -> None:
-    assert len(describe_error(ValueError("x" * 1000))) == 300

@@ -89,10 +89,9 @@ class TestCompile:
     def test_a_fallback_that_the_marker_does_not_allow_fails(self) -> None:
         check = check_compile(make_question(), fell_back_to("default mode"))
         assert (check.outcome, check.reason) == (Outcome.FAILED, "the candidate fell back to default mode")
-        assert check.details == (
-            "mode='max-autotune': it broke",
-            "allow it for this test with @pytest.mark.nnopt_compile(fallback=...)",
-        )
+        assert check.details == ("mode='max-autotune': it broke",)
+        assert check.remedy is not None
+        assert "allow the fallback for this test with @pytest.mark.nnopt_compile(fallback=...)" in check.remedy
 
     def test_an_allowed_fallback_passes_and_is_said(self) -> None:
         check = check_compile(make_question(make_config(is_fallback_allowed=True)), fell_back_to("default mode"))
@@ -119,7 +118,7 @@ class TestCompile:
         for question in (make_question(config), comparing):
             check = check_compile(question, make_facts(**facts))
             assert (check.outcome, check.reason) == (Outcome.FAILED, summary)
-            assert check.details[0].startswith("model.py:")
+            assert "at model.py:" in check.details[0]
 
     def test_as_many_as_the_limit_are_allowed(self) -> None:
         question = make_question(make_config(graph_breaks=1, recompiles=1))
@@ -145,7 +144,7 @@ class TestCompile:
     def test_what_is_known_to_be_wrong_fails_whatever_could_not_be_counted(self) -> None:
         question = make_question(make_config(graph_breaks=0, recompiles=0))
         check = check_compile(question, make_facts(graph_breaks=None, recompiles=(RECOMPILE,)))
-        assert (check.outcome, check.reason) == (Outcome.FAILED, "1 recompiles, the limit is 0")
+        assert (check.outcome, check.reason) == (Outcome.FAILED, "1 recompile, the limit is 0")
 
     @pytest.mark.parametrize(
         ("is_recording_missing", "outcome"), [(False, Outcome.NO_BASELINE), (True, Outcome.INCONCLUSIVE)]
@@ -185,14 +184,32 @@ class TestCompile:
     def test_places_and_reasons_are_shown_up_to_five(self) -> None:
         bare = GraphBreak("unsupported")
         question = make_question(make_config(graph_breaks=0, recompiles=0))
-        facts = make_facts(graph_breaks=(BREAK, bare, *[bare] * 5), recompiles=(RECOMPILE, Recompile("step")))
+        others = [replace(BREAK, line=line) for line in range(20, 25)]
+        facts = make_facts(graph_breaks=(BREAK, bare, bare, *others), recompiles=(RECOMPILE, Recompile("step")))
         assert check_compile(question, facts).details == (
-            "model.py:7: call to print\n    print(x)",
-            *["unsupported"] * 4,
+            "graph break at model.py:7: call to print\n    print(x)",
+            "graph break (2 times): unsupported",
+            *[f"graph break at model.py:{line}: call to print\n    print(x)" for line in (20, 21, 22)],
             "and 2 more",
             "2 recompiles, the limit is 0",
-            "model.py:5: forward: size of x changed",
-            "step: reason unknown to this version of torch",
+            "recompile of forward at model.py:5: guard failed: size of x changed",
+            "recompile of step: reason unknown to this version of torch",
+        )
+
+    def test_what_the_compiler_advises_is_told_once(self) -> None:
+        advised = replace(BREAK, notes=("It cannot trace print.", "hint: use a logger"))
+        facts = make_facts(graph_breaks=(BREAK, advised))
+        assert check_compile(make_question(make_config(graph_breaks=0)), facts).details == (
+            "graph break at model.py:7 (2 times): call to print\n    print(x)\n    It cannot trace print.\n"
+            "    hint: use a logger",
+        )
+
+    def test_a_guard_is_shown_with_the_code_that_made_it(self) -> None:
+        counting = Recompile("forward", "self.calls == 0", "model.py", 7, "self.calls += 1", ("hint: use a tensor",))
+        check = check_compile(make_question(make_config(recompiles=0)), make_facts(recompiles=(counting,)))
+        assert check.details == (
+            "recompile of forward at model.py:7: guard failed: self.calls == 0\n    self.calls += 1\n"
+            "    hint: use a tensor",
         )
 
     def test_a_missing_baseline_fails_unless_it_is_recorded_now(self) -> None:
@@ -222,26 +239,26 @@ class TestAgainstTheBaseline:
         other = GraphBreak("Tensor.item", file="model.py", line=9, code="x.item()")
         check = check_against(before, graph_breaks=(BREAK, other))
         assert check.reason == "2 graph breaks, the baseline has 1"
-        assert check.details == ("new: model.py:9: Tensor.item\n    x.item()",)
+        assert check.details == ("new: graph break at model.py:9: Tensor.item\n    x.item()",)
 
     def test_one_more_of_the_same_is_new(self) -> None:
         record = RecompileRecord(function="forward", reason="size of x changed", file="model.py", line=1)
         before = make_compile_record(recompiles=1, recompiled=(record,))
         check = check_against(before, recompiles=(RECOMPILE, RECOMPILE))
-        assert check.details == ("new: model.py:5: forward: size of x changed",)
+        assert check.details == ("new: recompile of forward at model.py:5: guard failed: size of x changed",)
 
     def test_a_baseline_without_a_list_makes_nothing_new(self) -> None:
         check = check_against(make_compile_record(recompiles=1), recompiles=(RECOMPILE, RECOMPILE))
-        assert check.details == ("model.py:5: forward: size of x changed",) * 2
+        assert check.details == ("recompile of forward at model.py:5 (2 times): guard failed: size of x changed",)
 
     def test_a_declared_limit_is_broken_by_what_is_new(self) -> None:
         check = check_against(make_compile_record(), config=make_config(graph_breaks=0), graph_breaks=(BREAK,))
-        assert (check.reason, check.details[0][:5]) == ("1 graph breaks, the limit is 0", "new: ")
+        assert (check.reason, check.details[0][:5]) == ("1 graph break, the limit is 0", "new: ")
 
     @pytest.mark.parametrize(
         ("counters", "reason"),
         [
-            ({"cudagraph_skips": 1}, "1 cudagraph skips, the baseline has 0"),
+            ({"cudagraph_skips": 1}, "1 cudagraph skip, the baseline has 0"),
             ({"generated_kernels": 3}, "3 generated kernels, the baseline has 2"),
             ({"external_kernels": 2}, "2 external kernels, the baseline has 1"),
             ({"bytes_accessed": 1050}, "1.03 KiB accessed by kernels, the baseline has 1000 B"),
@@ -262,7 +279,7 @@ class TestAgainstTheBaseline:
             "cudagraph_skips": (GraphBreak("mutated inputs", "model.py", 7, "x.add_(1)"),),
         }
         assert check_against(before, **facts).details == (
-            "new: model.py:7: mutated inputs\n    x.add_(1)",
+            "new: cudagraph skip at model.py:7: mutated inputs\n    x.add_(1)",
             "3 generated kernels, the baseline has 2",
             "new: cpp_fused_sort-2",
             "3 external kernels, the baseline has 1",
@@ -287,13 +304,64 @@ class TestAgainstTheBaseline:
         question = make_question(make_config(eager_frames=1))
         assert check_compile(question, make_facts(eager_frames=1)).outcome is Outcome.PASSED
         check = check_compile(question, make_facts(eager_frames=2, eager_reasons=(GraphBreak("gave up"),)))
-        assert (check.reason, check.details) == ("2 eager frames, the limit is 1", ("gave up",))
+        assert (check.reason, check.details) == ("2 eager frames, the limit is 1", ("eager frame: gave up",))
+
+
+class TestRemedy:
+    """What to do depends on what the figure was held against."""
+
+    @pytest.mark.parametrize(
+        ("limits", "facts", "ways"),
+        [
+            (
+                {"graph_breaks": 0},
+                {"graph_breaks": (BREAK,)},
+                "allow it with @pytest.mark.nnopt_limits(graph_breaks=1)",
+            ),
+            (
+                {},
+                {"recompiles": (RECOMPILE, RECOMPILE)},
+                "allow it with @pytest.mark.nnopt_limits(recompiles=2), or "
+                "accept it as the new level with pytest --nnopt-update --nnopt-reason TEXT",
+            ),
+            (
+                {},
+                {"counters": COUNTERS | {"generated_kernels": 3}},
+                "accept it as the new level with pytest --nnopt-update --nnopt-reason TEXT",
+            ),
+            (
+                {"eager_frames": 0},
+                {"eager_frames": 1, "counters": COUNTERS | {"bytes_accessed": 2000}},
+                "allow it with @pytest.mark.nnopt_limits(eager_frames=1, memory=...), or "
+                "accept it as the new level with pytest --nnopt-update --nnopt-reason TEXT",
+            ),
+        ],
+    )
+    def test_it_names_what_can_be_declared_or_accepted(
+        self, limits: dict[str, Any], facts: dict[str, Any], ways: str
+    ) -> None:
+        check = check_against(make_compile_record(counters=COUNTERS), config=make_config(**limits), **facts)
+        assert check.remedy == f"mend what is listed above; or, if it is intended, {ways}"
+
+    def test_without_a_baseline_nothing_can_be_accepted(self) -> None:
+        check = check_compile(make_question(), make_facts(eager_frames=1))
+        assert check.reason == "1 frame runs eagerly because it could not be compiled"
+        assert check.remedy is not None
+        assert check.remedy.endswith("allow it with @pytest.mark.nnopt_limits(eager_frames=1)")
+
+    def test_what_says_it_itself_has_none(self) -> None:
+        facts = make_facts(CompileStatus.NOTHING_COMPILED, graphs=0, explanation="TORCHDYNAMO_DISABLE=1; unset it")
+        assert check_compile(make_question(), facts).remedy is None
+
+    def test_a_failed_compilation_offers_a_fallback(self) -> None:
+        facts = make_facts(CompileStatus.FAILED, attempts=(CompileAttempt("default mode", "it broke"),))
+        assert "nnopt_compile(fallback=[...])" in (check_compile(make_question(), facts).remedy or "")
 
 
 class TestAgainstAnotherEnvironment:
     def test_counters_of_graphs_are_compared_there(self) -> None:
         check = check_compile(self.question(), make_facts(graph_breaks=(BREAK,)))
-        assert check.reason == "1 graph breaks, the baseline has 0"
+        assert check.reason == "1 graph break, the baseline has 0"
         assert check.details[-1] == (
             "compared with the baseline of 'cpu-server'; generated code is not, as it depends on what differs "
             "(isa: AVX512 → AVX2)"

@@ -65,7 +65,7 @@ def test_counters_places_kernels_and_memory_are_listed() -> None:
     assert lines == (
         "what else moved:",
         "  graph breaks 0 → 1",
-        "    new: model.py:7: call to print\n    print(x)",
+        "    new: graph break at model.py:7: call to print\n    print(x)",
         "  accessed by kernels 1000 B → 1.46 KiB",
         "  graphs 1 → 2",
         "  generated kernel removed: cpp_fused_add-1",
@@ -121,3 +121,13 @@ def test_a_failed_latency_carries_its_explanation_and_a_passed_one_none() -> Non
         check = judge(question, Observed(make_facts(), timing=make_timing(ratio)))[CheckName.LATENCY]
         assert check.outcome is outcome
         assert any("nothing structural moved" in detail for detail in check.details) is has_explanation
+
+
+def test_operations_of_the_graphs_are_named() -> None:
+    before = Evidence(timing=make_timing(), compile=make_compile_record(graph_ops={"linear": 2, "relu": 1}))
+    lines = explain(before=before, graph_ops={"linear": 2, "sort": 1})
+    assert lines == ("what else moved:", "  operation removed: relu", "  operation added: sort")
+
+
+def test_figures_that_a_version_cannot_tell_are_not_said_to_be_as_before() -> None:
+    assert "(graphs, recompiles are as before)" in explain(before=recorded(), graph_breaks=None)[0]

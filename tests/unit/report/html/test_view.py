@@ -67,7 +67,10 @@ def test_a_case_says_why_it_failed_and_what_to_do() -> None:
     assert [reason.name for reason in case.reasons] == ["compile", "latency", "memory"]
     assert case.reasons[1].reason.startswith("+20.0 % against the baseline")
     assert (case.speedup, case.change) == ("1.67x", "+20.0 %")
-    assert case.checks[0].details == ("model.py:14: Failed to trace builtin print", "    print(y.mean())")
+    assert case.checks[0].details == (
+        "graph break at model.py:14: Failed to trace builtin print",
+        "    print(y.mean())",
+    )
     assert case.checks[0].remedy is not None
     assert case.checks[-1].remedy is None
     assert case.changes[0] == Change("+", "graph break model.py:14: Failed to trace builtin print — print(y.mean())")

@@ -1,0 +1,187 @@
+"""Which planted faults the timing gate alone sees at 5 %, and which the counters see: real runs of the plugin.
+
+    python benchmarks/planted_faults.py                       # everything, and the table
+    python benchmarks/planted_faults.py --state DIR print     # one fault; the table of what DIR holds so far
+    python benchmarks/planted_faults.py --device cuda
+
+A healthy model's baseline is recorded in a project of its own (``tests/integration/planted_model.py``). Then each fault
+is planted and the same test is run twice against that baseline: once with the timing gate alone,
+``--nnopt-only=latency --nnopt-effect=5%``, and once with the noise-free checks, ``--nnopt-only=compile,memory``. A fault
+is seen where the run fails. The table goes to ``benchmarks/results/planted_faults.md``, or ``planted_faults_cuda.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = ROOT / "tests" / "integration" / "planted_model.py"
+RESULTS = ROOT / "benchmarks" / "results"
+TIMING = ("--nnopt-only=latency", "--nnopt-effect=5%", "--nnopt-budget=40s")
+NOISE_FREE = ("--nnopt-only=compile,memory",)
+
+FAULTS = {
+    "healthy": "none",
+    "print": "`print` in `forward`",
+    "logging": "logging in `forward`",
+    "item": "`.item()`",
+    "branch": "a branch on a tensor's value",
+    "counter": "a counter on the model that a guard reads",
+    "batch": "two further batch sizes",
+    "static": "`dynamic=False` and four further batch sizes",
+    "storm": "`dynamic=False` and twelve: past the recompile limit",
+    "unfusable": "an operation that does not fuse",
+    "activation": "a larger activation",
+    "mutation": "an input written to under `reduce-overhead`",
+    "suppress_errors": "`suppress_errors` and a compiler that fails",
+    "TORCHDYNAMO_DISABLE": "`TORCHDYNAMO_DISABLE=1`",
+}
+ON_GPU_ALONE = ("mutation",)
+
+
+def main() -> int:
+    """Run what is asked for, and write the table of everything in the state directory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("faults", nargs="*", choices=[[], *FAULTS], help="default: all")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--state", type=Path, help="keep project, baseline and results there, for several calls")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="nnopt-planted-") as scratch:
+        project = Project(arguments.state or Path(scratch), arguments.device)
+        for fault in arguments.faults or FAULTS:
+            if fault not in ON_GPU_ALONE or arguments.device != "cpu":
+                project.plant(fault)
+        text = describe(project.found(), arguments.device)
+    name = (
+        "planted_faults.md" if arguments.device == "cpu" else f"planted_faults_{arguments.device.partition(':')[0]}.md"
+    )
+    (RESULTS / name).write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+class Project:
+    """A user's project with the planted model, its baseline, and what was found so far."""
+
+    def __init__(self, directory: Path, device: str) -> None:
+        self.directory = directory.resolve()
+        self.device = device
+        self.directory.mkdir(parents=True, exist_ok=True)
+        shutil.copy(MODEL, self.directory / "test_planted.py")
+        (self.directory / "pytest.ini").write_text("[pytest]\n")
+
+    def plant(self, fault: str) -> None:
+        """Run the test with a fault and keep its checks."""
+        if not (self.directory / "baselines").exists():
+            recorded = self.run("healthy", "--nnopt-update", f"--nnopt-device={self.device}")
+            print("recorded", self.checks(recorded))
+        found = {
+            name: self.checks(self.run(fault, "--nnopt-baseline", *options))
+            for name, options in (("timing", TIMING), ("noise_free", NOISE_FREE))
+        }
+        (self.directory / f"{fault}.json").write_text(json.dumps(found))
+
+    def run(self, fault: str, *options: str) -> Path:
+        """Run pytest and return its results file."""
+        results = self.directory / "results.json"
+        results.unlink(missing_ok=True)
+        planted = {"TORCHDYNAMO_DISABLE": "1"} if fault == "TORCHDYNAMO_DISABLE" else {"PLANTED": fault}
+        settings = {"PLANTED_BACKEND": "inductor", "PLANTED_DEVICE": self.device, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, f"--nnopt-json={results}"]
+        done = subprocess.run(
+            command,
+            cwd=self.directory,
+            env={**os.environ, **settings, **planted},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not results.exists():
+            raise RuntimeError(f"{fault}: pytest ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return results
+
+    @staticmethod
+    def checks(results: Path) -> list[dict[str, Any]]:
+        """Return the checks of the one case."""
+        (case,) = json.loads(results.read_text())["cases"]
+        checks: list[dict[str, Any]] = case["checks"]
+        return checks
+
+    def found(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
+        """Return everything found so far, in the order of the faults."""
+        files = {fault: self.directory / f"{fault}.json" for fault in FAULTS}
+        return {fault: json.loads(file.read_text()) for fault, file in files.items() if file.exists()}
+
+
+def describe(found: dict[str, dict[str, list[dict[str, Any]]]], device: str) -> str:
+    """Return the page."""
+    import torch
+
+    seen = {name: sum(is_seen(checks[name]) for fault, checks in found.items() if fault != "healthy") for name in SIDES}
+    planted = len(found) - ("healthy" in found)
+    return "\n".join(
+        [
+            "# Planted faults",
+            "",
+            f"Made by `python benchmarks/planted_faults.py`: torch {torch.__version__}, {name_of(device)}.",
+            "",
+            f"Of {planted} faults the timing gate alone sees {seen['timing']} at 5 %, "
+            f"the noise-free checks {seen['noise_free']}.",
+            "",
+            "| fault | timing gate alone, 5 % | latency against the baseline | counters and memory | what they say |",
+            "|---|---|---|---|---|",
+            *(format_row(fault, checks) for fault, checks in found.items()),
+            "",
+        ]
+    )
+
+
+SIDES = ("timing", "noise_free")
+
+
+def name_of(device: str) -> str:
+    """Return the device in words."""
+    import torch
+
+    return f"CPU, {os.cpu_count()} cores" if device == "cpu" else torch.cuda.get_device_name(device)
+
+
+def is_seen(checks: list[dict[str, Any]]) -> bool:
+    """Whether one of the checks failed."""
+    return any(check["outcome"] == "failed" for check in checks)
+
+
+def format_row(fault: str, found: dict[str, list[dict[str, Any]]]) -> str:
+    """Return a table row: the outcomes of both runs, and what was measured."""
+    (latency,) = found["timing"]
+    interval = latency["interval"]
+    measured = "not measured" if latency["value"] is None else f"{100 * latency['value']:+.1f} %"
+    if interval is not None:
+        measured += f" [{100 * interval['low']:+.1f} %, {100 * interval['high']:+.1f} %]"
+    said = [line for check in found["noise_free"] if check["outcome"] == "failed" for line in problems(check)]
+    outcomes = [outcome_of(found[side]) for side in SIDES]
+    return f"| {FAULTS[fault]} | {outcomes[0]} | {measured} | {outcomes[1]} | {'; '.join(said) or 'nothing'} |"
+
+
+def outcome_of(checks: list[dict[str, Any]]) -> str:
+    """Say ``**seen**``, or how the run ended instead."""
+    if is_seen(checks):
+        return "**seen**"
+    return "inconclusive" if any(check["outcome"] == "inconclusive" for check in checks) else "not seen"
+
+
+def problems(check: dict[str, Any]) -> list[str]:
+    """Return what a failed check found wrong, without places and advice."""
+    return [check["reason"], *(line for line in check["details"] if ", the baseline has " in line)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

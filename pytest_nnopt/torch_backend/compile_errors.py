@@ -1,0 +1,64 @@
+"""Why compiling failed, or compiled nothing, in the words of a user's own code and settings."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from typing import TYPE_CHECKING
+
+import torch
+import torch._dynamo
+
+from pytest_nnopt.torch_backend.reasons import meaningful_line
+
+if TYPE_CHECKING:
+    from pytest_nnopt.model import CompileFacts
+
+_LONGEST_ERROR = 300
+
+
+def describe_error(error: BaseException) -> str:
+    """Put an exception into one line: its type, the first line that says something, and the user's line if known."""
+    line = _shorten_option_list(_name_backends(meaningful_line(str(error)) or "no message"))
+    text = f"{type(error).__name__}: {line}"
+    if len(text) > _LONGEST_ERROR:
+        text = text[: _LONGEST_ERROR - 2] + " …"
+    stack = getattr(error, "real_stack", None)
+    return f"{text} (at {stack[-1].filename}:{stack[-1].lineno})" if stack else text
+
+
+def _name_backends(line: str) -> str:
+    match = re.match(r"Invalid backend: '[^']*'", line)
+    return f"{match[0]}; there are {', '.join(torch._dynamo.list_backends())}" if match else line
+
+
+def _shorten_option_list(line: str) -> str:
+    """Replace the hundreds of options that inductor lists after an unknown one by those spelled alike."""
+    match = re.match(r"(Unexpected optimization option (\S+)), known options are (.*)", line)
+    if match is None:
+        return line
+    known = re.findall(r"[\w.]+", match[3])
+    alike = difflib.get_close_matches(match[2], known)
+    return f"{match[1]}; did you mean {' or '.join(alike)}?" if alike else match[1]
+
+
+def explain_nothing_compiled(facts: CompileFacts) -> str:
+    """Say why not one graph was compiled, from the settings that are known to cause it."""
+    for name in ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE"):
+        if os.environ.get(name) == "1":
+            return f"the environment variable {name}=1 turns torch.compile off; unset it"
+    if torch._dynamo.config.disable:
+        return "torch._dynamo.config.disable turns torch.compile off; leave it False"
+    if _stance() != "default":
+        return f"torch.compiler.set_stance({_stance()!r}) keeps the model from being compiled; use the default stance"
+    reason = f": {facts.eager_reasons[0].reason}" if facts.eager_reasons else ""
+    if torch._dynamo.config.suppress_errors:
+        return f"torch._dynamo.config.suppress_errors hid an error of the compiler{reason}"
+    return f"the compiler found nothing that it could compile{reason}"
+
+
+def _stance() -> str:
+    """Return the stance of ``torch.compiler.set_stance``, which exists since torch 2.6."""
+    stance = getattr(torch._dynamo.eval_frame, "_stance", None)
+    return str(getattr(stance, "stance", "default"))

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_nnopt.torch_backend.compile_errors import describe_error
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("first\nsecond"), "ValueError: first"),
+        (ValueError("\n\n  x raised:\n\n  why it did\nmore"), "ValueError: x raised: why it did"),
+        (ValueError("a raised:\nb raised:\nc"), "ValueError: a raised: b raised: c"),
+        (ValueError(), "ValueError: no message"),
+    ],
+)
+def test_error_in_one_line(error: Exception, line: str) -> None:
+    assert describe_error(error) == line
+
+
+def test_long_error_is_cut() -> None:
+    assert len(describe_error(ValueError("x" * 1000))) == 300
