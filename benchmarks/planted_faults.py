@@ -5,9 +5,10 @@
     python benchmarks/planted_faults.py --device cuda
 
 A healthy model's baseline is recorded in a project of its own (``tests/integration/planted_model.py``). Then each fault
-is planted and the same test is run twice against that baseline: once with the timing gate alone,
-``--nnopt-only=latency --nnopt-effect=5%``, and once with the noise-free checks, ``--nnopt-only=compile,memory``. A fault
-is seen where the run fails. The table goes to ``benchmarks/results/planted_faults.md``, or ``planted_faults_cuda.md``.
+is planted and the same test is run twice against that baseline: once with the timing gate alone, by the options
+``--nnopt-only=latency --nnopt-effect=5%``, and once with the noise-free checks, ``--nnopt-only=compile,memory``. A
+fault is seen where the run fails. The table goes to ``benchmarks/results/planted_faults.md``, or that of
+``planted_faults_cuda.md``.
 """
 
 from __future__ import annotations
