@@ -5,7 +5,8 @@
 
 A version gets a fresh virtual environment with this checkout in it. On Linux PyPI's torch brings gigabytes of CUDA
 libraries; ``--index-url https://download.pytorch.org/whl/cpu`` avoids them. An interpreter given by ``--python`` is
-used as it is; it needs torch, pytest and pydantic.
+used as it is; it needs torch and the other dependencies, hypothesis and pytest. The table goes to
+``benchmarks/results/torch_versions.md``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = [f"tests/unit/torch_backend/test_{room}.py" for room in ("isolation", "compiling", "counters", "memory")]
+RESULT = ROOT / "benchmarks" / "results" / "torch_versions.md"
+ROOMS = ("isolation", "compiling", "counters", "output_code", "reasons", "memory", "compile_time", "work")
+TESTS = [f"tests/unit/torch_backend/test_{room}.py" for room in ROOMS]
 
 
 def main() -> int:
@@ -33,7 +36,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="nnopt-versions-") as directory:
         built = [_build(Path(directory), version, arguments.index_url) for version in arguments.versions]
         reports = [_report(python) for python in [*arguments.python, *built]]
-    print(_table(reports))
+    text = _page(reports)
+    RESULT.write_text(text, encoding="utf-8")
+    print(text)
     return int(any(report["failed"] for report in reports))
 
 
@@ -51,7 +56,7 @@ def _build(directory: Path, version: str, index_url: str | None) -> Path:
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
     source = ["--index-url", index_url] if index_url else []
-    for packages in ([*source, f"torch=={version}"], ["setuptools", "pytest", str(ROOT)]):
+    for packages in ([*source, f"torch=={version}"], ["setuptools", "hypothesis", "pytest", str(ROOT)]):
         subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
     return python
 
@@ -73,20 +78,36 @@ def _report(python: Path) -> dict[str, Any]:
     tests = subprocess.run(pytest, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
     probed = subprocess.run([python, __file__, "--probe"], env=settings, capture_output=True, text=True, check=True)
     if tests.returncode:
-        print(tests.stdout, file=sys.stderr)
-    summary = tests.stdout.strip().splitlines()[-1].strip("= ")
+        print(tests.stdout, tests.stderr, file=sys.stderr)
+    summary = [line.strip("= ") for line in tests.stdout.splitlines() if line.strip()][-1:] or ["no test ran"]
+    summary = summary[0].partition(" in ")[0]
     return {**json.loads(probed.stdout.splitlines()[-1]), "tests": summary, "failed": tests.returncode != 0}
 
 
-def _table(reports: list[dict[str, Any]]) -> str:
-    names = [name for name in reports[0] if name != "failed"]
+def _page(reports: list[dict[str, Any]]) -> str:
+    """Return a table with a column for each release."""
+    names = [name for name in reports[0] if name not in ("failed", "torch")]
+    columns = [report["torch"] for report in reports]
     rows = [[name, *(_cell(report[name]) for report in reports)] for name in names]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(reports) + 1)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(
+        [
+            "# What each torch release can tell",
+            "",
+            f"Made by `python benchmarks/torch_versions.py`: Python {sys.version.split()[0]}, CPU.",
+            "",
+            f"| | {' | '.join(columns)} |",
+            f"|{'---|' * (len(columns) + 1)}",
+            *(f"| {' | '.join(row)} |" for row in rows),
+            "",
+        ]
+    )
 
 
 def _cell(value: object) -> str:
-    return "unknown" if value is None else str(value)
+    """Return a value as a cell; text of the compiler's as code."""
+    if value is None:
+        return "unknown"
+    return str(value).replace("|", "\\|")
 
 
 def probe() -> dict[str, object]:
@@ -103,32 +124,64 @@ def probe() -> dict[str, object]:
         with isolated_compilation():
             return compile_side(Side(function, (first,)), [CompileStep(**step)], samples=samples).facts
 
+    class Calls(torch.nn.Module):
+        calls = 0
+
+        def disturb(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 1 if x.sum() > 0 else x - 1
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return x * self.calls
+
+    class BranchesInside(Calls):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.disturb(x)
+
     def branching(x: torch.Tensor) -> torch.Tensor:
         return x + 1 if x.sum() > 0 else x - 1
+
+    def printing(x: torch.Tensor) -> torch.Tensor:
+        print("looking", end="")
+        return x + 1
 
     def sorting(x: torch.Tensor) -> torch.Tensor:
         return (x.sin().sort(dim=-1).values + 1).sum()
 
     broken = facts_of(branching, 4, backend="eager")
+    printed = facts_of(printing, 4, backend="eager")
+    inside = facts_of(BranchesInside(), 4, backend="eager")
     changing = facts_of(torch.sin, 2, 3, 4, backend="eager", dynamic=False)
+    counting = facts_of(Calls(), 4, backend="eager")
     storm = facts_of(torch.sin, *range(2, 14), backend="eager", dynamic=False)
+    layer = facts_of(torch.nn.Linear(8, 8), 4, backend="eager")
     coded = facts_of(sorting, 4)
     return {
         "torch": torch.__version__,
-        "graph break": broken.graph_breaks[0].reason[:40],
-        "its line": broken.graph_breaks[0].code,
-        "recompiles, static shapes": len(changing.recompiles),
+        "branch on a value: reason": _short(broken.graph_breaks[0].reason),
+        "its line": f"`{broken.graph_breaks[0].code}`",
+        "the same in a method that `forward` calls": _short(inside.graph_breaks[0].reason),
+        "`print`: reason": _short(printed.graph_breaks[0].reason),
+        "explanation and advice, lines": len(printed.graph_breaks[0].notes),
+        "recompiles, three static shapes": len(changing.recompiles),
         "their reason": changing.recompiles[0].reason,
-        "storm: recompiles": len(storm.recompiles),
-        "storm: eager frames": storm.eager_frames,
-        "storm: reason": storm.eager_reasons[0].reason[:40] if storm.eager_reasons else None,
-        "external kernels": " ".join(coded.external_kernels),
+        "a counter that a guard reads": counting.recompiles[0].reason,
+        "line of that guard": counting.recompiles[0].code,
+        "storm of shapes: recompiles, eager frames": f"{len(storm.recompiles)}, {storm.eager_frames}",
+        "reason at the limit": _short(storm.eager_reasons[0].reason) if storm.eager_reasons else None,
+        "a linear layer in the histogram": " ".join(layer.graph_ops),
+        "external kernels of a sort": " ".join(coded.external_kernels),
         **{
             name.replace("_", " "): coded.counters.get(name)
             for name in ("generated_kernels", "guards", "nodes_before_fusion", "fused_nodes", "bytes_accessed")
         },
+        "cudagraph skips": coded.counters.get("cudagraph_skips"),
         "cache misses": coded.counters.get("fx_cache_misses"),
     }
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= 60 else f"{reason[:58]} …"
 
 
 if __name__ == "__main__":

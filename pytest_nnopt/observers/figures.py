@@ -21,13 +21,20 @@ def compile_figures(compilation: CompileRecord) -> dict[str, float]:
 
 
 def measured_figures(evidence: Evidence) -> dict[str, float]:
-    """Return speedup, median seconds of each side over processes, and bytes: ``memory/candidate_peak_bytes``."""
+    """Return speedup, median seconds of each side over processes, and bytes: ``memory/candidate_peak_bytes``.
+
+    On a GPU also the candidate's device time and launches per call: ``time/device_seconds``, ``time/launches``.
+    """
     memory = {} if evidence.memory is None else evidence.memory.model_dump(exclude_none=True)
     figures = {f"memory/{name}": float(value) for name, value in memory.items()}
     for side in ("reference", "candidate"):
         seconds = [process.seconds[side] for process in evidence.timing if side in process.seconds]
         if seconds:
             figures[f"time/{side}_seconds"] = statistics.median(seconds)
+    for name in ("device_seconds", "launches"):
+        values = [value for process in evidence.timing if (value := getattr(process, name)) is not None]
+        if values:
+            figures[f"time/{name}"] = statistics.median(values)
     speedup = speedup_of(evidence.timing)
     return figures if speedup is None else {**figures, "time/speedup": speedup}
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Project
 
 NOISE_FREE = ("--nnopt-baseline", "--nnopt-only=compile,memory")
+MARK = "@pytest.mark.nnopt_compile(**"
 MODEL = Path(__file__).with_name("planted_model.py")
 
 MESSAGES = {
@@ -54,9 +55,21 @@ def test_lines_that_moved_are_not_new(recorded: Project, monkeypatch: pytest.Mon
     moved = file.read_text().replace("class Prints", "# moved\n\n\nclass Prints")
     file.write_text(moved)
     recorded.run(*NOISE_FREE).assert_outcomes(passed=1)
-    file.write_text(moved.replace('print("looking")', 'print("looking"); print("again")'))
+    file.write_text(moved.replace('print("looking")', 'print("looking")\n        print("again")'))
     result = recorded.run(*NOISE_FREE)
-    result.stdout.fnmatch_lines(["*3 graph breaks, the baseline has 2"])
+    result.stdout.fnmatch_lines(["*4 graph breaks, the baseline has 2", "*new: graph break at *", '*print("again")*'])
+    result.stdout.no_fnmatch_line('*print("looking")*')
+
+
+def test_guards_that_moved_are_not_new(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED", "counter")
+    recorded.run("--nnopt-update", "--nnopt-reason=planted", "--nnopt-only=compile").assert_outcomes(passed=1)
+    file = recorded.pytester.path / "test_planted.py"
+    mark = f"@pytest.mark.nnopt_limits(recompiles=0)\n{MARK}"
+    file.write_text(file.read_text().replace("class Prints", "# moved\n\n\nclass Prints").replace(MARK, mark))
+    result = recorded.run(*NOISE_FREE)
+    result.stdout.fnmatch_lines(["*1 recompile, the limit is 0", "*recompile of forward at *guard failed: *calls == 0"])
+    result.stdout.no_fnmatch_line("*new: *")
 
 
 @pytest.mark.parametrize("fault", list(MESSAGES))
@@ -78,8 +91,8 @@ def test_a_switched_off_compiler_is_named(recorded: Project, monkeypatch: pytest
 def test_eager_frames_can_be_accepted(recorded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLANTED", "storm")
     file = recorded.pytester.path / "test_planted.py"
-    mark = "@pytest.mark.nnopt_limits(recompiles=7, eager_frames=1)\n@pytest.mark.nnopt_compile(**"
-    file.write_text(file.read_text().replace("@pytest.mark.nnopt_compile(**", mark))
+    mark = f"@pytest.mark.nnopt_limits(recompiles=7, eager_frames=1)\n{MARK}"
+    file.write_text(file.read_text().replace(MARK, mark))
     recorded.run().assert_outcomes(passed=1)
     file.write_text(file.read_text().replace("eager_frames=1", "eager_frames=0"))
     recorded.run().stdout.fnmatch_lines(["*1 eager frame, the limit is 0"])

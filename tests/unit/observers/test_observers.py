@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_nnopt.baseline.schema import Evidence, MemoryRecord
+from pytest_nnopt.baseline.schema import Evidence, KernelRecord, MemoryRecord
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.observers import Observer, tell_all
 from pytest_nnopt.observers.figures import compile_figures, measured_figures, verdict_figures
 from pytest_nnopt.observers.mlflow_tracking import MlflowObserver
 from pytest_nnopt.observers.weights_and_biases import WandbObserver
-from tests.builders import make_check, make_compile_record, make_result, make_timing
+from tests.builders import make_check, make_compile_record, make_process, make_result, make_timing
 from tests.fakes import RecordingObserver
 
 if TYPE_CHECKING:
@@ -76,6 +76,13 @@ class TestFigures:
         assert figures.pop("time/speedup") == pytest.approx(2.0, rel=0.01)
         assert figures.pop("time/candidate_seconds") == pytest.approx(5e-4, rel=0.01)
         assert figures == {"memory/candidate_peak_bytes": 1024.0, "time/reference_seconds": 1e-3}
+
+    def test_device_time_and_launches_of_a_gpu(self) -> None:
+        kernels = {"gemm": KernelRecord(count=2, seconds=3e-4), "add": KernelRecord(count=1, seconds=1e-4)}
+        timing = (make_process().model_copy(update={"kernels": kernels}),)
+        figures = measured_figures(Evidence(timing=timing))
+        assert figures["time/device_seconds"] == pytest.approx(4e-4)
+        assert figures["time/launches"] == 3.0
 
     def test_nothing_measured_is_no_figure(self) -> None:
         assert measured_figures(Evidence()) == {}
