@@ -114,62 +114,23 @@ def probe() -> dict[str, object]:
     """Plant a few faults in the running interpreter and return what the facts say about each."""
     import torch
 
-    from pytest_nnopt.torch_backend.compiling import CompileStep, Inputs, compile_side
-    from pytest_nnopt.torch_backend.isolation import isolated_compilation
-    from pytest_nnopt.torch_backend.side import Side
-
-    def facts_of(function: Any, *sizes: int, **step: Any) -> Any:
-        first, *others = [torch.ones(size, 8) for size in sizes]
-        samples: list[Inputs] = [((sample,), {}) for sample in others]
-        with isolated_compilation():
-            return compile_side(Side(function, (first,)), [CompileStep(**step)], samples=samples).facts
-
-    class Calls(torch.nn.Module):
-        calls = 0
-
-        def disturb(self, x: torch.Tensor) -> torch.Tensor:
-            return x + 1 if x.sum() > 0 else x - 1
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.calls += 1
-            return x * self.calls
-
-    class BranchesInside(Calls):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.disturb(x)
-
-    def branching(x: torch.Tensor) -> torch.Tensor:
-        return x + 1 if x.sum() > 0 else x - 1
-
-    def printing(x: torch.Tensor) -> torch.Tensor:
-        print("looking", end="")
-        return x + 1
-
-    def sorting(x: torch.Tensor) -> torch.Tensor:
-        return (x.sin().sort(dim=-1).values + 1).sum()
-
-    broken = facts_of(branching, 4, backend="eager")
-    printed = facts_of(printing, 4, backend="eager")
-    inside = facts_of(BranchesInside(), 4, backend="eager")
-    changing = facts_of(torch.sin, 2, 3, 4, backend="eager", dynamic=False)
-    counting = facts_of(Calls(), 4, backend="eager")
-    storm = facts_of(torch.sin, *range(2, 14), backend="eager", dynamic=False)
-    layer = facts_of(torch.nn.Linear(8, 8), 4, backend="eager")
-    coded = facts_of(sorting, 4)
+    facts = _planted_facts()
+    (broken, *_), (printed, *_) = facts["branches"].graph_breaks, facts["prints"].graph_breaks
+    changing, counting, storm, coded = (facts[name] for name in ("changing", "counting", "storm", "coded"))
     return {
         "torch": torch.__version__,
-        "branch on a value: reason": _short(broken.graph_breaks[0].reason),
-        "its line": f"`{broken.graph_breaks[0].code}`",
-        "the same in a method that `forward` calls": _short(inside.graph_breaks[0].reason),
-        "`print`: reason": _short(printed.graph_breaks[0].reason),
-        "explanation and advice, lines": len(printed.graph_breaks[0].notes),
+        "branch on a value: reason": _short(broken.reason),
+        "its line": f"`{broken.code}`",
+        "the same in a method that `forward` calls": _short(facts["branches inside"].graph_breaks[0].reason),
+        "`print`: reason": _short(printed.reason),
+        "explanation and advice, lines": len(printed.notes),
         "recompiles, three static shapes": len(changing.recompiles),
         "their reason": changing.recompiles[0].reason,
         "a counter that a guard reads": counting.recompiles[0].reason,
         "line of that guard": counting.recompiles[0].code,
         "storm of shapes: recompiles, eager frames": f"{len(storm.recompiles)}, {storm.eager_frames}",
         "reason at the limit": _short(storm.eager_reasons[0].reason) if storm.eager_reasons else None,
-        "a linear layer in the histogram": " ".join(layer.graph_ops),
+        "a linear layer in the histogram": " ".join(facts["layer"].graph_ops),
         "external kernels of a sort": " ".join(coded.external_kernels),
         **{
             name.replace("_", " "): coded.counters.get(name)
@@ -178,6 +139,59 @@ def probe() -> dict[str, object]:
         "cudagraph skips": coded.counters.get("cudagraph_skips"),
         "cache misses": coded.counters.get("fx_cache_misses"),
     }
+
+
+def _planted_facts() -> dict[str, Any]:
+    """Compile a model for each fault and return the facts by its name."""
+    import torch
+
+    class Counts(torch.nn.Module):
+        calls = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return x * self.calls
+
+    class BranchesInside(torch.nn.Module):
+        def disturb(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 1 if x.sum() > 0 else x - 1
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.disturb(x)
+
+    def branching(x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if x.sum() > 0 else x - 1
+
+    def printing(x: torch.Tensor) -> torch.Tensor:
+        print("looking", file=sys.stderr)
+        return x + 1
+
+    def sorting(x: torch.Tensor) -> torch.Tensor:
+        return (x.sin().sort(dim=-1).values + 1).sum()
+
+    return {
+        "branches": _facts_of(branching, 4, backend="eager"),
+        "branches inside": _facts_of(BranchesInside(), 4, backend="eager"),
+        "prints": _facts_of(printing, 4, backend="eager"),
+        "changing": _facts_of(torch.sin, 2, 3, 4, backend="eager", dynamic=False),
+        "counting": _facts_of(Counts(), 4, backend="eager"),
+        "storm": _facts_of(torch.sin, *range(2, 14), backend="eager", dynamic=False),
+        "layer": _facts_of(torch.nn.Linear(8, 8), 4, backend="eager"),
+        "coded": _facts_of(sorting, 4),
+    }
+
+
+def _facts_of(function: Any, *sizes: int, **step: Any) -> Any:
+    import torch
+
+    from pytest_nnopt.torch_backend.compiling import CompileStep, Inputs, compile_side
+    from pytest_nnopt.torch_backend.isolation import isolated_compilation
+    from pytest_nnopt.torch_backend.side import Side
+
+    first, *others = [torch.ones(size, 8) for size in sizes]
+    samples: list[Inputs] = [((sample,), {}) for sample in others]
+    with isolated_compilation():
+        return compile_side(Side(function, (first,)), [CompileStep(**step)], samples=samples).facts
 
 
 def _short(reason: str) -> str:

@@ -100,7 +100,7 @@ def _track_cpu(run: Callable[[], None], _device: torch.device) -> _Usage:
     results = profiler.profiler.kineto_results
     events = [event for event in results.events() if event.name() == "[memory]"]
     sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return _Usage(peak=max(accumulate(sizes), default=0), left=sum(sizes))
+    return _Usage(peak=max(accumulate(sizes, initial=0)), left=sum(sizes))
 
 
 def _track_cuda(run: Callable[[], None], device: torch.device) -> _Usage:
