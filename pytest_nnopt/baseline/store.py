@@ -6,12 +6,14 @@ import json
 import math
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from pytest_nnopt.baseline.imported import IMPORTED_FILE, ImportedFile, ImportedTime
 from pytest_nnopt.baseline.lock import DirectoryLock
 from pytest_nnopt.baseline.paths import case_path
 from pytest_nnopt.baseline.schema import SCHEMA_VERSION, CaseBaseline, EnvironmentFile
@@ -86,6 +88,7 @@ class BaselineStore:
         Raises:
             BaselineError: one of the files cannot be relied upon.
         """
+        self.imported()
         for environment in self.environments():
             self._fingerprints(environment)
             self.read_all(environment)
@@ -129,6 +132,41 @@ class BaselineStore:
             self._write(path, baseline)
             remove_abandoned(path.parent)
         return path
+
+    def imported(self) -> Mapping[str, ImportedTime]:
+        """Return the times that another tool recorded, by case; they are no level, and decide nothing.
+
+        Raises:
+            BaselineError: there is a file of them, but it cannot be relied upon.
+        """
+        return (self._read(self.root / IMPORTED_FILE, ImportedFile) or ImportedFile()).cases
+
+    def write_imported(self, cases: Mapping[str, ImportedTime]) -> Path:
+        """Write the times that another tool recorded in place of those there are; without any there is no file.
+
+        Raises:
+            OutputError: the directory cannot be written.
+        """
+        path = self.root / IMPORTED_FILE
+        with self.exclusive():
+            if cases:
+                self._write(path, ImportedFile(cases=dict(cases)))
+            else:
+                self._parsed.pop(path, None)
+                path.unlink(missing_ok=True)
+        return path
+
+    def replace_imported(self, case_id: str) -> None:
+        """Forget the imported time of a case that has a recording of its own now.
+
+        Raises:
+            BaselineError: the file of imported times cannot be relied upon.
+            OutputError: the directory cannot be written.
+        """
+        with self.exclusive():
+            known = self.imported()
+            if case_id in known:
+                self.write_imported({name: time for name, time in known.items() if name != case_id})
 
     def _read(self, path: Path, record: type[_RecordT]) -> _RecordT | None:
         """Read one file through its schema, if it has not been read as it is; None where there is no file."""

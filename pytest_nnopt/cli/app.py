@@ -12,6 +12,7 @@ from pytest_nnopt.cli.compare import compare
 from pytest_nnopt.cli.configuration import config
 from pytest_nnopt.cli.doctor import doctor
 from pytest_nnopt.cli.history import history
+from pytest_nnopt.cli.importing import import_times
 from pytest_nnopt.cli.merge import merge
 from pytest_nnopt.cli.prune import prune
 from pytest_nnopt.cli.report import report
@@ -39,6 +40,7 @@ app.command(short_help="Put two sets of figures side by side.")(compare)
 app.command(short_help="Show a case's speedup over its recordings.")(history)
 app.command(short_help="Join the results of several jobs.")(merge)
 app.command(short_help="Turn a results file into baselines.")(accept)
+app.command("import", short_help="Take times from pytest-benchmark.")(import_times)
 app.command(short_help="Delete baselines whose test is gone.")(prune)
 app.command(short_help="Turn a results file into one HTML page.")(report)
 app.command(short_help="Say whether this machine is fit to measure.")(doctor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome, Verdict
+from pytest_nnopt.report.rows import in_words
 
 if TYPE_CHECKING:
     from pytest_nnopt.results import CheckRecord
@@ -27,19 +28,22 @@ def describe_failure(verdict: Verdict) -> str:
     """
     failing = [check for check in verdict.checks if check.outcome.is_failure]
     others = [check for check in verdict.checks if not check.outcome.is_failure]
-    lines = [f"{verdict.case_id}: {failing[0].reason}"]
-    for check in failing:
-        lines += _describe(check, is_first=check is failing[0])
-    lines += [f"  {check.name.value} {check.outcome.value}: {check.reason}" for check in others]
+    first, *rest = failing
+    lines = [f"{verdict.case_id}: {first.reason}", *_explain(first)]
+    for check in rest:
+        lines += [_head(check, "as above" if check.reason == first.reason else check.reason), *_explain(check)]
+    lines += [_head(check, check.reason) for check in others]
     return "\n".join(lines)
 
 
-def _describe(check: Check, *, is_first: bool) -> list[str]:
-    head = [] if is_first else [f"  {check.name.value} {check.outcome.value}: {check.reason}"]
+def _head(check: Check, reason: str) -> str:
+    return f"  {check.name.value} {in_words(check.outcome)}: {reason}"
+
+
+def _explain(check: Check) -> list[str]:
     details = [f"    {line}" for detail in check.details for line in detail.splitlines()]
     remedy = remedy_for(check)
-    advice = [] if remedy is None else [f"    what to do: {remedy}"]
-    return head + details + advice
+    return details if remedy is None else [*details, f"    what to do: {remedy}"]
 
 
 def remedy_for(check: Check | CheckRecord) -> str | None:

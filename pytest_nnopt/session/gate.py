@@ -36,6 +36,7 @@ from pytest_nnopt.verdict import Question, estimate_of
 from pytest_nnopt.verdict.absolute import absolute_estimates
 
 if TYPE_CHECKING:
+    from pytest_nnopt.baseline.imported import ImportedTime
     from pytest_nnopt.baseline.schema import CaseBaseline, Recording
     from pytest_nnopt.environment import Environment
     from pytest_nnopt.results import CaseResult
@@ -167,6 +168,7 @@ class Gate:
             foreign_times=times,
             foreign_memory=self._elsewhere("memory", case_id, environment, level),
             anchor=self._anchor(case_id, environment),
+            imported=self._imported(case_id) if level is None and times is None else None,
             foreign_compilation=self._foreign_compilation(case_id, environment, level),
             foreign_numerics=self._foreign_numerics(case_id, environment, level),
         )
@@ -179,6 +181,10 @@ class Gate:
         if self.purpose is Purpose.CHECK:
             return None
         return anchor_of(self.store.read(environment.name, case_id), environment.digest)
+
+    def _imported(self, case_id: str) -> ImportedTime | None:
+        """Return what another tool recorded of a case."""
+        return None if self.purpose is Purpose.CHECK else self.store.imported().get(case_id)
 
     def _required(self, kind: str, environment: Environment) -> tuple[str, ...]:
         """Return the fields in which another environment must agree to serve for figures of a kind."""

@@ -35,12 +35,23 @@ def _describe_baselines(gate: Gate, test_ids: Sequence[str]) -> str:
     parts = [f"{count} of {len(test_ids)} on {name}" for name, count in found.items() if count]
     if parts:
         return f"nnopt: baselines for {', '.join(parts)}"
-    return f"nnopt: no baselines in {gate.store.root.name}/; record some with pytest --nnopt-update"
+    where = f"{gate.store.root.name}/{_imported(gate, test_ids)}"
+    return f"nnopt: no baselines in {where}; record some with pytest --nnopt-update"
+
+
+def _imported(gate: Gate, test_ids: Sequence[str]) -> str:
+    """Say for how many of the tests there are imported times."""
+    count = sum(_is_of(test_ids, case_id) for case_id in gate.store.imported())
+    return f" but imported times of {_count(count, 'case')}, which decide nothing" if count else ""
+
+
+def _is_of(test_ids: Sequence[str], case_id: str) -> bool:
+    return any(case_id == test_id or case_id.startswith(f"{test_id}#") for test_id in test_ids)
 
 
 def _with_baseline(gate: Gate, environment_name: str, test_ids: Sequence[str]) -> int:
     cases = [baseline.case for baseline in gate.store.read_all(environment_name)]
-    return sum(any(case == test_id or case.startswith(f"{test_id}#") for case in cases) for test_id in test_ids)
+    return sum(any(_is_of([test_id], case) for case in cases) for test_id in test_ids)
 
 
 def _asked(gate: Gate) -> list[CheckName]:

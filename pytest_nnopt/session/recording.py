@@ -19,6 +19,7 @@ from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.counters import CODE_COUNTERS
 from pytest_nnopt.verdict.drift import find_drift
 from pytest_nnopt.verdict.fitness import find_noise, find_unsoundness
+from pytest_nnopt.verdict.imported import describe_new
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +83,7 @@ def plan_recording(
     if refusal is not None:
         return RecordingPlan(refusal=refusal)
     if question.baseline is None:
-        return RecordingPlan("replace", ("new",), starts_anew=True)
+        return RecordingPlan("replace", (describe_new(question.imported, result.timing),), starts_anew=True)
     changes = _changes(question, question.baseline, result)
     worse = (*worse, *changes.worse)
     if worse and reason is None:
@@ -155,7 +156,9 @@ def commit(store: BaselineStore, message: CaseMessage, *, revision: str | None =
         recordings = with_recording(before, recording, replaces=message.recording == "replace")
         anchors = anchors_with(baseline, recording, starts_anew=message.starts_anew)
         after = CaseBaseline(case=message.result.id, recordings=recordings, anchors=anchors)
-        return store.write(environment, after)
+        path = store.write(environment, after)
+        store.replace_imported(message.result.id)
+    return path
 
 
 def _compile_changes(before: CompileRecord, now: CompileRecord) -> list[str]:

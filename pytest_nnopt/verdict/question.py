@@ -11,6 +11,7 @@ from pytest_nnopt.model import Check, CheckName, CompileFacts, CompileTime, Outc
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.elsewhere import Elsewhere
+    from pytest_nnopt.baseline.imported import ImportedTime
     from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, ProcessRecord, Recording, WorkRecord
     from pytest_nnopt.config import CaseConfig
     from pytest_nnopt.numerics import NumericsComparison
@@ -66,6 +67,7 @@ class Question:
         foreign_times: where the baseline of another environment serves for times, that level; ``baseline`` holds them.
         foreign_memory: where the baseline holds no memory, a level recorded elsewhere that does.
         anchor: the best level that was accepted, where the present one is another.
+        imported: what another tool recorded of it, where there is no level; it decides nothing.
         is_recording_missing: whether a missing baseline is recorded now instead of failing the case.
         work: what the reference does now, where times are asked for.
         base: the revision that is compared with, in words; None where the baseline is a stored one.
@@ -91,6 +93,7 @@ class Question:
     foreign_times: Elsewhere | None = None
     foreign_memory: Elsewhere | None = None
     anchor: Recording | None = None
+    imported: ImportedTime | None = None
 
     @property
     def compilation(self) -> CompileLevel | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Interval, Outcome
@@ -16,6 +17,7 @@ from pytest_nnopt.verdict.absolute import (
     describe_shared_slowdown,
 )
 from pytest_nnopt.verdict.device_time import decide_device_time
+from pytest_nnopt.verdict.imported import describe_imported
 from pytest_nnopt.verdict.question import without_baseline
 from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, how_sure, is_beside_base
 
@@ -77,7 +79,8 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
     if is_beside_base(timing):
         return check_revisions(question, timing)
     if question.baseline is None:
-        return without_baseline(question, CheckName.LATENCY, limit)
+        answer = without_baseline(question, CheckName.LATENCY, limit)
+        return replace(answer, details=describe_imported(question.imported, timing))
     if not question.baseline.timing:
         reason = "the baseline holds no times; record them with pytest --nnopt-update"
         return Check(CheckName.LATENCY, Outcome.NO_BASELINE, reason, limit=limit)

@@ -121,6 +121,13 @@ def test_every_option_and_subcommand_exists(project: Project) -> None:
             assert given <= flags, line
 
 
+def test_every_option_is_in_the_reference(project: Project) -> None:
+    reference = (DOCS / "reference.md").read_text("utf-8")
+    options = set(re.findall(r"^  (--nnopt-[a-z-]+)", project.run("--help").stdout.str(), re.MULTILINE))
+    assert len(options) > 20
+    assert {option for option in options if f"`{option}" not in reference} == set()
+
+
 def test_the_page_of_the_command_is_current(tmp_path: Path) -> None:
     page = tmp_path / "command.md"
     command = ["typer", "pytest_nnopt.cli.app", "utils", "docs", "--name", "nnopt", "--title", "The command nnopt"]

@@ -41,6 +41,14 @@ def test_a_missing_baseline_names_its_own_remedy() -> None:
     assert describe((CheckName.LATENCY, Outcome.NO_BASELINE, reason, ())) == f"{CASE_ID}: {reason}"
 
 
+def test_what_holds_of_several_checks_is_said_once() -> None:
+    missing = [
+        (name, Outcome.NO_BASELINE, "no baseline", ("a detail",)) for name in (CheckName.LATENCY, CheckName.MEMORY)
+    ]
+    text = f"{CASE_ID}: no baseline\n    a detail\n  memory no baseline: as above\n    a detail"
+    assert describe(*missing) == text
+
+
 def test_a_check_without_a_remedy_says_what_it_found() -> None:
     assert describe((CheckName.DEVICE_TIME, Outcome.FAILED, "device time +20 %", ("gemm is slower",))) == (
         f"{CASE_ID}: device time +20 %\n    gemm is slower"

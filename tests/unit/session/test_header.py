@@ -8,6 +8,7 @@ from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.session.gate import Gate, open_gate
 from pytest_nnopt.session.header import describe_run
 from tests.builders import CASE_ID, make_baseline, make_environment
+from tests.unit.baseline.test_imported import TIME
 
 OTHER_ID = "tests/test_model.py::test_other"
 
@@ -51,6 +52,16 @@ def test_baselines_that_are_there_are_counted_by_environment(tmp_path: Path) -> 
 
 def test_missing_baselines_are_said_with_the_remedy(tmp_path: Path) -> None:
     assert lines(tmp_path, "compare")[1] == "nnopt: no baselines in baselines/; record some with pytest --nnopt-update"
+
+
+def test_imported_times_are_no_baselines(tmp_path: Path) -> None:
+    BaselineStore(tmp_path / "baselines").write_imported(
+        {f"{CASE_ID}#a": TIME, OTHER_ID: TIME, "test_gone.py::test": TIME}
+    )
+    assert lines(tmp_path, "compare")[1] == (
+        "nnopt: no baselines in baselines/ but imported times of 2 cases, which decide nothing; record some with "
+        "pytest --nnopt-update"
+    )
 
 
 def test_a_recording_says_where(tmp_path: Path) -> None:
