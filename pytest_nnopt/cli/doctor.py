@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import stdev
 from typing import TYPE_CHECKING, Annotated
@@ -15,18 +16,20 @@ from pytest_nnopt.cli.output import AsJson, print_json, printable
 from pytest_nnopt.config import parse_device
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.measurement.machine import HostProbe
+from pytest_nnopt.measurement.surroundings import look_around
 from pytest_nnopt.session.identical import IdenticalRun, run_identical
 from pytest_nnopt.statistics.distributions import t_quantile
 from pytest_nnopt.statistics.evidence import summarise_processes
 from pytest_nnopt.statistics.power import minimum_detectable_effect
 from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR
 from pytest_nnopt.statistics.sequential import SequentialPlan
-from pytest_nnopt.units import format_percent, relative_change
+from pytest_nnopt.units import format_percent, format_seconds, relative_change
 from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.question import DEFAULT_LATENCY_LIMITS
 
 if TYPE_CHECKING:
     from pytest_nnopt.measurement.machine import HostReading
+    from pytest_nnopt.measurement.surroundings import Surroundings
     from pytest_nnopt.statistics.prior import VariancePrior
 
 _TAIL = 0.025
@@ -114,8 +117,9 @@ def doctor(
     Identical code is timed against itself in fresh processes, exactly as a case is: what differs is noise.
     """
     place = None if device is None else parse_device(device)
-    runs = [run_identical(seed, place) for seed in range(processes)]
-    diagnosis = diagnose(runs, HostProbe().read())
+    surroundings = look_around()
+    runs = list(_measure(place, processes))
+    diagnosis = diagnose(runs, HostProbe().read(), surroundings)
     if as_json:
         print_json({**asdict(diagnosis), "is_fit": diagnosis.is_fit})
     else:
@@ -125,14 +129,24 @@ def doctor(
         raise typer.Exit(1)
 
 
-def diagnose(runs: Sequence[IdenticalRun], host: HostReading) -> Diagnosis:
+def _measure(place: str | None, processes: int) -> Iterator[IdenticalRun]:
+    """Measure identical code in so many processes, and tell whoever waits at a terminal how far that is."""
+    for seed in range(processes):
+        if sys.stderr.isatty():
+            typer.echo(f"\rmeasuring identical code: process {seed + 1} of {processes} ", err=True, nl=False)
+        yield run_identical(seed, place)
+    if sys.stderr.isatty():
+        typer.echo("\r\x1b[2K", err=True, nl=False)
+
+
+def diagnose(runs: Sequence[IdenticalRun], host: HostReading, surroundings: Surroundings) -> Diagnosis:
     """Bring together what the processes of an A/A run found, and the state of the host."""
     environment = Environment(runs[-1].environment)
     seen = Counter(kind for run in runs for kind in run.process.concerns)
     texts = {kind: text for run in runs for kind, text in run.process.concerns.items()}
     return Diagnosis(
         environment=environment.name,
-        facts=_facts(runs[-1], host),
+        facts=_facts(runs[-1], host, surroundings),
         concerns=tuple(Concern(kind, count, texts[kind]) for kind, count in seen.most_common()),
         noise=noise_of(runs, "cpu" if environment.fields.get("device") == "cpu" else "cuda"),
     )
@@ -161,18 +175,47 @@ def _detectable(noise: VariancePrior, processes: int, limit: float) -> float:
     return minimum_detectable_effect(noise, processes=processes, baseline_processes=_BASELINE_PROCESSES, limit=limit)
 
 
-def _facts(run: IdenticalRun, host: HostReading) -> dict[str, str]:
+def _facts(run: IdenticalRun, host: HostReading, surroundings: Surroundings) -> dict[str, str]:
     """Say in what state the machine is; what cannot be read is unknown."""
-    quota = "none" if host.quota_cores is None else f"{host.quota_cores:g} cores"
     facts = {
         "usable cores": str(host.usable_cores),
         "threads": str(run.environment.get("threads")),
-        "quota": quota,
+        "quota": "none" if host.quota_cores is None else f"{host.quota_cores:g} cores",
         "governor": " and ".join(sorted(host.governors)) or "unknown: the kernel does not tell, as in most VMs",
         "thermal stops": "unknown" if host.thermal_stops is None else f"{host.thermal_stops} since boot",
     }
-    gpu = {f"GPU {name.replace('_', ' ')}": "unknown" if x is None else str(x) for name, x in run.gpu.items()}
-    return facts | gpu
+    gpu = {name: _in_words(run.gpu[key], words) for key, (name, words) in _GPU.items() if key in run.gpu}
+    return {**facts, **surroundings.describe(), **gpu}
+
+
+def _describe_reasons(bits: int) -> str:
+    """Name what holds a GPU's clocks down, of NVML's bits those that matter to a measurement."""
+    names = [name for bit, name in _CLOCK_REASONS.items() if bits & bit]
+    return ", ".join(names) or "nothing"
+
+
+_CLOCK_REASONS = {
+    0x01: "it is idle",
+    0x04: "the power limit",
+    0x08: "hardware slowdown",
+    0x20: "heat (software)",
+    0x40: "heat (hardware)",
+    0x80: "the power brake",
+}
+_GPU: dict[str, tuple[str, Callable[[int], str]]] = {
+    "clock_mhz": ("GPU clock", "{} MHz".format),
+    "event_reasons": ("GPU clocks held down by", _describe_reasons),
+    "thermal_nanoseconds": (
+        "GPU slowed by heat",
+        lambda value: f"{format_seconds(value / 1e9)} since its driver started",
+    ),
+    "foreign_processes": ("other processes on the GPU", str),
+}
+"""What the driver tells of a GPU: the name and the words for it."""
+
+
+def _in_words(value: int | None, words: Callable[[int], str]) -> str:
+    return "unknown" if value is None else words(value)
 
 
 def describe(diagnosis: Diagnosis) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from pytest_nnopt.cli import doctor
 from pytest_nnopt.cli.doctor import describe, diagnose
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.measurement.machine import HostReading
+from pytest_nnopt.measurement.surroundings import Neighbour, Surroundings
 from pytest_nnopt.session import identical
 from pytest_nnopt.session.identical import IdenticalRun, measure_identical, run_identical
 from tests.builders import make_environment, make_process
@@ -19,7 +21,15 @@ if TYPE_CHECKING:
     from conftest import Nnopt  # type: ignore[import-not-found]
 
 HOST = HostReading(0.0, 0.0, usable_cores=2, governors=frozenset({"performance"}), thermal_stops=3)
+AROUND = Surroundings(2, (2600.0, 2600.0), None, None, 0.25, (Neighbour(12, "python3", 0.5),))
 QUIET = (0.001, -0.001, 0.002, -0.002)
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps what it is told."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def make_run(log_ratio: float, gpu: dict[str, int | None] | None = None, **concerns: Any) -> IdenticalRun:
@@ -28,7 +38,7 @@ def make_run(log_ratio: float, gpu: dict[str, int | None] | None = None, **conce
 
 
 def test_a_quiet_machine_is_fit_and_told_what_it_can_find() -> None:
-    diagnosis = diagnose([make_run(x) for x in QUIET], HOST)
+    diagnosis = diagnose([make_run(x) for x in QUIET], HOST, AROUND)
     assert diagnosis.is_fit
     *state, apart, varies, detectable, advice = describe(diagnosis)
     assert state == [
@@ -38,6 +48,9 @@ def test_a_quiet_machine_is_fit_and_told_what_it_can_find() -> None:
         "  quota: none",
         "  governor: performance",
         "  thermal stops: 3 since boot",
+        "  clocks: 2600 MHz",
+        "  temperature: unknown: there is no sensor",
+        "  other load: 25.0 % of the 2 usable cores; of one core: python3 (12) 50.0 %",
         "A/A run of 4 processes, identical code on both sides",
     ]
     assert apart.startswith("  seems +0.00 % apart [-")
@@ -47,13 +60,13 @@ def test_a_quiet_machine_is_fit_and_told_what_it_can_find() -> None:
 
 
 def test_more_noise_leaves_more_unseen() -> None:
-    quiet, noisy = (diagnose([make_run(factor * x) for x in QUIET], HOST).noise for factor in (1, 50))
+    quiet, noisy = (diagnose([make_run(factor * x) for x in QUIET], HOST, AROUND).noise for factor in (1, 50))
     assert noisy.detectable_last > quiet.detectable_last > quiet.limit == 0.10
     assert quiet.detectable_first > quiet.detectable_last
 
 
 def test_identical_code_that_seems_to_differ_is_unfit() -> None:
-    diagnosis = diagnose([make_run(0.2 + x) for x in QUIET], HOST)
+    diagnosis = diagnose([make_run(0.2 + x) for x in QUIET], HOST, AROUND)
     assert diagnosis.noise.is_biased
     assert not diagnosis.is_fit
     assert describe(diagnosis)[-1].startswith("not fit: identical code seems to differ")
@@ -65,7 +78,7 @@ def test_concerns_are_counted_with_what_to_do() -> None:
         make_run(0.0, load="others are busy; stop them"),
         make_run(0.0, load="others are busy; stop them"),
     ]
-    diagnosis = diagnose(runs, HostReading(0.0, 0.0, 2, quota_cores=1.5))
+    diagnosis = diagnose(runs, HostReading(0.0, 0.0, 2, quota_cores=1.5), AROUND)
     lines = describe(diagnosis)
     assert "  concern, in 2 of 3 processes: others are busy; stop them" in lines
     assert "  quota: 1.5 cores" in lines
@@ -77,18 +90,29 @@ def test_concerns_are_counted_with_what_to_do() -> None:
 def test_a_gpu_is_described_and_held_to_its_own_limit() -> None:
     fields = {**make_environment().fields, "device": "cuda", "gpu": "NVIDIA H200"}
     runs = [
-        make_run(x, {"clock_mhz": 1980, "event_reasons": None}).model_copy(update={"environment": fields})
+        make_run(
+            x, {"clock_mhz": 1980, "event_reasons": 0x44, "foreign_processes": None, "thermal_nanoseconds": 2_000_000}
+        ).model_copy(update={"environment": fields})
         for x in QUIET
     ]
-    diagnosis = diagnose(runs, HOST)
+    diagnosis = diagnose(runs, HOST, AROUND)
     assert diagnosis.environment == "nvidia-h200-torch2.13"
     assert diagnosis.noise.limit == 0.05
-    assert diagnosis.facts["GPU clock mhz"] == "1980"
-    assert diagnosis.facts["GPU event reasons"] == "unknown"
+    told = {name: value for name, value in diagnosis.facts.items() if "GPU" in name}
+    assert told == {
+        "GPU clock": "1980 MHz",
+        "GPU clocks held down by": "the power limit, heat (hardware)",
+        "GPU slowed by heat": "2 ms since its driver started",
+        "other processes on the GPU": "unknown",
+    }
+    free = [make_run(x, {"event_reasons": 0}).model_copy(update={"environment": fields}) for x in QUIET]
+    assert diagnose(free, HOST, AROUND).facts["GPU clocks held down by"] == "nothing"
 
 
 def test_one_process_says_nothing_of_the_next() -> None:
-    assert "varies by unknown of one process from the next" in "\n".join(describe(diagnose([make_run(0.0)], HOST)))
+    assert "varies by unknown of one process from the next" in "\n".join(
+        describe(diagnose([make_run(0.0)], HOST, AROUND))
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,8 +124,17 @@ def test_the_status_says_it_where_that_is_asked(
     monkeypatch.setattr(doctor, "run_identical", lambda seed, device: make_run(QUIET[seed], **load))
     said = nnopt("doctor", "--json", *(["--strict"] if strict else []))
     assert said.status == status
+    assert said.err == ""
     assert said.json()["is_fit"] is not bool(load)
     assert said.json()["noise"]["processes"] == 4
+
+
+def test_who_waits_at_a_terminal_is_told_how_far_it_is(nnopt: Nnopt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "run_identical", lambda seed, device: make_run(QUIET[seed]))
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    nnopt("doctor", "--processes=2")
+    assert "process 2 of 2" in terminal.getvalue()
 
 
 def test_an_impossible_device_is_refused(nnopt: Nnopt) -> None:
