@@ -7,7 +7,6 @@ argument). Everything is validated here, before anything is compiled or measured
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -19,11 +18,9 @@ from pytest_nnopt.errors import ConfigError
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.profiles import read_profiles, with_profile
 from pytest_nnopt.units import parse_fraction, parse_seconds
+from pytest_nnopt.untrusted import parse_toml, read_bounded, require_plain
 
-if sys.version_info >= (3, 11):  # pragma: no branch
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
+_LARGEST_FILE_BYTES = 2**22
 
 
 def parse_device(value: str) -> str:
@@ -251,17 +248,21 @@ def read_pyproject(path: Path) -> dict[str, Any]:
     """Return the table ``[tool.nnopt]`` of a pyproject.toml, empty where there is none.
 
     Raises:
-        ConfigError: the file is not TOML, or the entry is no table.
+        ConfigError: the file is not TOML, or the entry is no table of plain values.
     """
     if not path.is_file():
         return {}
     try:
-        tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        tools = parse_toml(read_bounded(path, _LARGEST_FILE_BYTES)).get("tool", {})
+    except (ValueError, OSError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     table = tools.get("nnopt", {}) if isinstance(tools, dict) else tools
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: [tool.nnopt] must be a table")
+    try:
+        require_plain(table)
+    except ValueError as error:
+        raise ConfigError(f"{path}: [tool.nnopt]: {error}") from None
     return _with_profile_file(table, path.parent)
 
 

@@ -149,6 +149,10 @@ _ZEN = {
 """By family of AMD's, the first and last model of a generation (``arch/x86/kernel/cpu/amd.c`` of the Linux kernel)."""
 
 
+_LONGEST_NAME = 120
+"""Characters of an environment's name; what it does not say, the digest does."""
+
+
 def _major_minor(version: FieldValue) -> str:
     match = re.match(r"(\d+\.\d+)", str(version))
     return match[1] if match else str(version)
@@ -156,4 +160,4 @@ def _major_minor(version: FieldValue) -> str:
 
 def _slug(text: str) -> str:
     text = re.sub(r"\((r|tm|c)\)|(?!^)\b(cpu|processor)\b", "", text.lower())
-    return re.sub(r"[^a-z0-9.]+", "-", text).strip("-.")
+    return re.sub(r"[^a-z0-9.]+", "-", text).strip("-.")[:_LONGEST_NAME].rstrip("-.")

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pytest_nnopt.plain import plain_text
+
 
 class NnoptError(Exception):
-    """Something a user can mend; the message names the thing, what was found, and the remedy."""
+    """Something a user can mend; the message names the thing, what was found, and the remedy.
+
+    What it names may be a file or a key that somebody else chose, so that its text is made plain.
+    """
+
+    def __str__(self) -> str:
+        return plain_text(super().__str__())
 
 
 class ConfigError(NnoptError):

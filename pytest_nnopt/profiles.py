@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pytest_nnopt.errors import ConfigError
+from pytest_nnopt.untrusted import parse_toml, parse_yaml, read_bounded, require_plain
 
-if sys.version_info >= (3, 11):  # pragma: no branch
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
+LARGEST_FILE_BYTES = 2**18
 
 PROFILE = "profile"
 """The argument that names a profile."""
@@ -24,38 +21,27 @@ def read_profiles(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read, is neither TOML nor YAML, or holds something else than tables.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"profile_file: {path} cannot be read: {error}") from None
-    readers = {".toml": _read_toml, ".yaml": _read_yaml, ".yml": _read_yaml}
-    if path.suffix not in readers:
+    languages = {".toml": ("TOML", parse_toml), ".yaml": ("YAML", parse_yaml), ".yml": ("YAML", parse_yaml)}
+    if path.suffix not in languages:
         raise ConfigError(f"profile_file: {path} must end in .toml, .yaml or .yml")
-    values = readers[path.suffix](text, path)
-    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise ConfigError(f"profile_file: {path} must hold a table of compile options for each profile's name")
-    return values
-
-
-def _read_toml(text: str, path: Path) -> Any:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"profile_file: {path} is not TOML: {error}") from None
-
-
-def _read_yaml(text: str, path: Path) -> Any:
+        content = read_bounded(path, LARGEST_FILE_BYTES)
+    except OSError as error:
+        raise ConfigError(f"profile_file: {path} cannot be read: {error.strerror or error}") from None
+    language, parse = languages[path.suffix]
     try:
-        import yaml  # an extra
+        values = parse(content)
+        require_plain(values)
     except ImportError:
         raise ConfigError(
             f"profile_file: reading {path} needs PyYAML; install it with pip install 'pytest-nnopt[yaml]', "
             "or write the profiles in TOML"
         ) from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"profile_file: {path} is not YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ConfigError(f"profile_file: {path} is not {language}: {error}") from None
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise ConfigError(f"profile_file: {path} must hold a table of compile options for each profile's name")
+    return values
 
 
 def with_profile(arguments: Mapping[str, Any], profiles: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]:

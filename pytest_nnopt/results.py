@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from pytest_nnopt.baseline.schema import (
+    CaseId,
     Count,
     Evidence,
     Finite,
+    Integer,
+    Moment,
     NotNegative,
-    Positive,
     ProcessRecord,
+    Ratio,
     Reason,
     Record,
     Revision,
@@ -129,10 +132,10 @@ class RatioSummary(Record):
         processes: how many processes it rests on.
     """
 
-    ratio: Positive
-    low: Positive
-    high: Positive
-    confidence: Positive
+    ratio: Ratio
+    low: Ratio
+    high: Ratio
+    confidence: Ratio
     processes: Count
 
 
@@ -145,7 +148,7 @@ class HistoryRecord(Record):
         times: candidate's time over the reference's.
     """
 
-    recorded: AwareDatetime
+    recorded: Moment
     revision: str | None = None
     times: RatioSummary
 
@@ -168,7 +171,7 @@ class CaseContext(Record):
     environment: dict[str, FieldValue]
     baseline_environment: dict[str, FieldValue] | None = None
     leaves: tuple[LeafResult, ...] = ()
-    seeds: dict[str, int] = Field(default_factory=dict)
+    seeds: dict[str, Integer] = Field(default_factory=dict)
     times: RatioSummary | None = None
     level: Evidence | None = None
     level_times: RatioSummary | None = None
@@ -185,7 +188,7 @@ class CaseResult(Evidence):
         context: what else a reader wants to see; None in files written before there was such a thing.
     """
 
-    id: str
+    id: CaseId
     outcome: Outcome
     checks: tuple[CheckRecord, ...] = ()
     context: CaseContext | None = None

@@ -192,6 +192,8 @@ def _run(directory: Path, arguments: tuple[str, ...]) -> subprocess.CompletedPro
         return subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=_GIT_SECONDS, check=False
         )
+    except ValueError:  # a NUL, which no argument can hold
+        raise RevisionError(f"--nnopt-against: git can name nothing with a NUL in it: {arguments[-1]!r}") from None
     except FileNotFoundError:
         raise RevisionError("--nnopt-against needs git, which is not on the PATH; install it") from None
     except subprocess.TimeoutExpired:

@@ -6,16 +6,16 @@ are no level: they live in a file of their own, in which nothing that decides ev
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from pytest_nnopt.baseline.schema import Count, Positive, Record, Revision
+from pytest_nnopt.baseline.schema import Count, Duration, Moment, Record, Revision
 from pytest_nnopt.errors import ResultsError
+from pytest_nnopt.untrusted import parse_json, read_bounded
 
 IMPORTED_FILE = "imported.json"
 _LARGEST_FILE_BYTES = 256 * 2**20
@@ -34,9 +34,9 @@ class ImportedTime(Record):
         revision: commit of the measured code, where the tool knew it.
     """
 
-    seconds: Positive
+    seconds: Duration
     rounds: Count
-    recorded: AwareDatetime
+    recorded: Moment
     machine: Annotated[str, Field(max_length=_LONGEST_NAME)]
     source: Annotated[str, Field(max_length=_LONGEST_NAME)]
     revision: Revision | None = None
@@ -52,7 +52,7 @@ class ImportedFile(Record):
 
 
 class _Stats(BaseModel):
-    median: Positive
+    median: Duration
     rounds: Count
 
 
@@ -101,7 +101,7 @@ def newest_times(store: Path) -> tuple[dict[str, ImportedTime], list[str]]:
     for path in _files(store):
         try:
             found = dict(_times_of(path))
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             left_out.append(f"{path}: {_first_line(error)}")
             continue
         for case_id, time in found.items():
@@ -124,11 +124,11 @@ def _times_of(path: Path) -> Iterator[tuple[str, ImportedTime]]:
     """Return the times of one file.
 
     Raises:
-        ValueError: it is too large, no JSON, or not of pytest-benchmark's shape.
+        OSError: it cannot be read, or is too large.
+        ValueError: it is no JSON, or not of pytest-benchmark's shape.
     """
-    if path.stat().st_size > _LARGEST_FILE_BYTES:
-        raise ValueError(f"it is larger than {_LARGEST_FILE_BYTES} bytes")
-    file = _BenchmarkFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    content = read_bounded(path, _LARGEST_FILE_BYTES)
+    file = _BenchmarkFile.model_validate(parse_json(content, is_finite=False))  # a rate may be infinite
     for entry in file.entries:
         yield (
             entry.fullname,
@@ -151,4 +151,6 @@ def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         detail = error.errors()[0]
         return f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
     return str(error).partition("\n")[0]

@@ -7,6 +7,8 @@ import re
 from pathlib import PurePosixPath
 
 _LONGEST_NAME = 120
+_LONGEST_FOLDER = 1000
+"""Characters of all folders together; systems refuse a path of four thousand."""
 
 
 def case_path(case_id: str) -> PurePosixPath:
@@ -17,6 +19,8 @@ def case_path(case_id: str) -> PurePosixPath:
     """
     file, _, name = case_id.partition("::")
     folders = [_safe(part) for part in file.split("/")]
+    if sum(map(len, folders)) + len(folders) > _LONGEST_FOLDER:
+        folders = [_with_digest(folders[-1], file)]
     return PurePosixPath(*folders, _safe(_with_dotted_classes(name)) + ".json")
 
 
@@ -32,5 +36,9 @@ def _safe(name: str) -> str:
     safe = re.sub(r"^\.|[. ]$", "_", safe)[:_LONGEST_NAME] or "_"
     if safe == name:
         return safe
+    return _with_digest(safe, name)
+
+
+def _with_digest(safe: str, name: str) -> str:
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{safe}-{digest}"

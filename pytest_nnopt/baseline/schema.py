@@ -5,6 +5,7 @@ Every number is finite, every key known, and a version says which schema a file 
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -14,9 +15,17 @@ from pytest_nnopt.environment import FieldValue
 SCHEMA_VERSION = 1
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(ge=1e-30, le=1e30)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]  # beyond any measurement, and a sum of them is still finite
+Duration = Annotated[float, Field(gt=0, le=1e9)]
 Count = Annotated[int, Field(ge=0, le=2**63)]  # beyond any count, and what is computed from it is still finite
+Integer = Annotated[int, Field(ge=-(2**63), le=2**63)]
+Moment = Annotated[  # within what every calendar and plot can show
+    AwareDatetime,
+    Field(ge=datetime(2000, 1, 1, tzinfo=timezone.utc), lt=datetime(2200, 1, 1, tzinfo=timezone.utc)),
+]
+CaseId = Annotated[str, Field(max_length=4096)]  # a longer one makes no file name
 LogRatio = Annotated[float, Field(ge=-50, le=50)]  # beyond any two times, and its exponential is still finite
 Variance = Annotated[float, Field(ge=0, le=50**2)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
@@ -42,7 +51,7 @@ class RatioRecord(Record):
 
     log_ratio: LogRatio
     variance: Variance
-    blocks: Annotated[int, Field(ge=1)]
+    blocks: Annotated[int, Field(ge=1, le=2**63)]
     drift: LogRatio | None = None
 
 
@@ -61,10 +70,10 @@ class ProcessRecord(Record):
         base: what was measured of the base beside it; None unless two revisions were compared.
     """
 
-    seconds: dict[str, Positive]
+    seconds: dict[str, Duration]
     candidate_to_reference: RatioRecord
     candidate_to_yardstick: RatioRecord | None = None
-    warmup_seconds: NotNegative
+    warmup_seconds: Seconds
     is_steady: bool
     dropped_blocks: Count = 0
     kernels: dict[str, KernelRecord] = {}
@@ -108,8 +117,8 @@ class KernelRecord(Record):
         seconds: its own time per call, all launches together.
     """
 
-    count: Positive
-    seconds: NotNegative
+    count: Annotated[float, Field(gt=0, le=1e9)]
+    seconds: Seconds
 
 
 class LeafRecord(Record):
@@ -155,7 +164,7 @@ class GraphBreakRecord(Record):
 
     reason: str
     file: str | None = None
-    line: int | None = None
+    line: Integer | None = None
     code: str | None = None
 
 
@@ -165,7 +174,7 @@ class RecompileRecord(Record):
     function: str
     reason: str | None = None
     file: str | None = None
-    line: int | None = None
+    line: Integer | None = None
     code: str | None = None
 
 
@@ -181,8 +190,8 @@ class CompileRecord(Record):
     graph_breaks: Count | None = None
     recompiles: Count | None = None
     eager_frames: Count | None = None
-    cold_seconds: NotNegative | None = None
-    warm_seconds: NotNegative | None = None
+    cold_seconds: Seconds | None = None
+    warm_seconds: Seconds | None = None
     work_calls: Count | None = None
     work_conditions: str | None = None
     breaks: tuple[GraphBreakRecord, ...] = ()
@@ -192,7 +201,7 @@ class CompileRecord(Record):
     kernels: dict[str, Count] | None = None
     external_kernels: dict[str, Count] | None = None
     graph_ops: dict[str, Count] | None = None
-    counters: dict[str, int] = {}
+    counters: dict[str, Integer] = {}
 
 
 class MemoryRecord(Record):
@@ -250,7 +259,7 @@ class Recording(Record):
         evidence: what was measured.
     """
 
-    recorded: AwareDatetime
+    recorded: Moment
     environment: Digest
     revision: Revision | None = None
     reason: Reason | None = None
@@ -272,7 +281,7 @@ class CaseBaseline(Record):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
-    case: str
+    case: CaseId
     recordings: Annotated[tuple[Recording, ...], Field(min_length=1)]
     anchors: tuple[Recording, ...] = ()
 

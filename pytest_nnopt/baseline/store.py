@@ -20,9 +20,12 @@ from pytest_nnopt.baseline.schema import SCHEMA_VERSION, CaseBaseline, Environme
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import BaselineError
 from pytest_nnopt.files import remove_abandoned, write_text
+from pytest_nnopt.untrusted import parse_json, read_bounded
 
 _ENVIRONMENT_FILE = "environment.json"
-_LARGEST_FILE_BYTES = 4 * 2**20
+LARGEST_FILE_BYTES = 4 * 2**20
+"""Largest file of a baseline; one with twenty processes and a thousand kernels has less than a tenth of it."""
+
 _SIGNIFICANT_DIGITS = 6
 _DIGITS_OF_TRUTH = 9
 _TRUE_VALUES = ("norm", "sample")
@@ -245,13 +248,11 @@ def _refuse_collision(root: Path, path: Path) -> None:
 
 def _parse(path: Path, stamp: _Stamp, record: type[_RecordT]) -> _RecordT:
     """Read a file through its schema."""
-    if stamp.size > _LARGEST_FILE_BYTES:
-        raise BaselineError(f"{path} is larger than {_LARGEST_FILE_BYTES} bytes; {_REMEDY}")
+    if stamp.size > LARGEST_FILE_BYTES:
+        raise BaselineError(f"{path} is larger than {LARGEST_FILE_BYTES} bytes; {_REMEDY}")
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE_BYTES + 1)
-        values = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
+        values = parse_json(read_bounded(path, LARGEST_FILE_BYTES))
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     version = values.get("schema") if isinstance(values, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -269,10 +270,6 @@ _REMEDY = "restore it from version control or record it anew with pytest --nnopt
 
 def _unreadable(path: Path, error: Exception) -> BaselineError:
     return BaselineError(f"{path} cannot be read: {error}; {_REMEDY}")
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"it holds {name}, which is no measurement")
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pytest_nnopt.cli.output import AsJson, print_json, printable
+from pytest_nnopt.cli.output import AsJson, print_json, print_line
 from pytest_nnopt.cli.project import BaselineDirectory, open_store
 from pytest_nnopt.errors import BaselineError, ResultsError
 from pytest_nnopt.model import CheckName, Outcome
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pytest_nnopt.environment import Environment
     from pytest_nnopt.results import CaseResult
 
-_LARGEST_FILE_BYTES = 64 * 2**20
 _AGAINST_THE_BASELINE = frozenset({CheckName.LATENCY, CheckName.DEVICE_TIME, CheckName.MEMORY, CheckName.COMPILE_TIME})
 """Checks that only say that a level is worse than the one before; wrong numbers are no level at all."""
 _NEEDED_FIELDS = ("device", "torch")
@@ -74,7 +73,7 @@ def accept(
         print_json(rows)
     else:
         for row in rows:
-            typer.echo(printable(f"{row['case']}: {row['outcome']}"))
+            print_line(f"{row['case']}: {row['outcome']}")
 
 
 def read_candidates(path: Path, *, is_worse_allowed: bool) -> list[Candidate]:
@@ -83,12 +82,6 @@ def read_candidates(path: Path, *, is_worse_allowed: bool) -> list[Candidate]:
     Raises:
         ResultsError: it is too large, is no results file, or does not say where it was measured.
     """
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise ResultsError(f"cannot read {path}: {error.strerror}") from None
-    if size > _LARGEST_FILE_BYTES:
-        raise ResultsError(f"{path} has {size} bytes; a results file has at most {_LARGEST_FILE_BYTES}")
     results = read_results(path)
     candidates = []
     for index, result in enumerate(results.cases):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pytest_nnopt.cli.evidence import Found, find_evidence
-from pytest_nnopt.cli.output import AsJson, print_json, print_table
+from pytest_nnopt.cli.output import AsJson, print_json, print_line, print_table
 from pytest_nnopt.cli.project import BaselineDirectory, open_store
 from pytest_nnopt.results import speedup_of
 from pytest_nnopt.statistics.distributions import t_quantile
@@ -78,7 +78,7 @@ def compare(
     elif differences:
         print_table([_row(difference) for difference in differences])
     else:
-        typer.echo(f"neither {a} nor {b} holds a case")
+        print_line(f"neither {a} nor {b} holds a case")
 
 
 def find_differences(before: Found, after: Found) -> Iterator[Difference]:

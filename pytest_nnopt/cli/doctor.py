@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pytest_nnopt.cli.output import AsJson, print_json, printable
+from pytest_nnopt.cli.output import AsJson, print_json, print_line
 from pytest_nnopt.config import parse_device
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.measurement.machine import HostProbe
@@ -124,7 +124,7 @@ def doctor(
         print_json({**asdict(diagnosis), "is_fit": diagnosis.is_fit})
     else:
         for line in describe(diagnosis):
-            typer.echo(printable(line))
+            print_line(line)
     if strict and not diagnosis.is_fit:
         raise typer.Exit(1)
 

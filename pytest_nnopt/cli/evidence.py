@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import CaseBaseline, Evidence
     from pytest_nnopt.results import RunResults
 
+_LARGEST_ARCHIVE_BYTES = 2**30
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -90,7 +92,20 @@ def _archived_baselines(root: Path, revision: str) -> bytes:
     commit = repository.answers("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if commit is None:
         raise RevisionError(f"git knows no revision {revision!r} in {repository.top}")
-    return run_git(repository.top, "archive", "--format=tar", f"{commit}:{folder}")
+    tree = f"{commit}:{folder}"
+    size = sum(map(_size_of, run_git(repository.top, "ls-tree", "-rl", tree).splitlines()))
+    if size > _LARGEST_ARCHIVE_BYTES:
+        raise ResultsError(
+            f"the baselines of {revision!r} have {size} bytes, and {_LARGEST_ARCHIVE_BYTES} are read at most; "
+            f"look for what else is in {folder} there"
+        )
+    return run_git(repository.top, "archive", "--format=tar", tree)
+
+
+def _size_of(line: bytes) -> int:
+    """Return the size in a line of ``git ls-tree -l``; a submodule has none."""
+    size = line.split()[3]
+    return int(size) if size.isdigit() else 0
 
 
 def _extract_files(tar: tarfile.TarFile, directory: Path) -> None:

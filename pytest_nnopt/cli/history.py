@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 
-from pytest_nnopt.against.git import Repository, find_repository
+from pytest_nnopt.against.git import Repository, find_repository, run_git
 from pytest_nnopt.baseline.schema import CaseBaseline, Recording
-from pytest_nnopt.cli.output import AsJson, print_json, print_table, printable
+from pytest_nnopt.baseline.store import LARGEST_FILE_BYTES
+from pytest_nnopt.cli.output import AsJson, print_json, print_line, print_table
 from pytest_nnopt.cli.project import BaselineDirectory, open_store
 from pytest_nnopt.errors import BaselineError, OutputError, RevisionError
 from pytest_nnopt.results import speedup_of
+from pytest_nnopt.untrusted import parse_json
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.store import BaselineStore
@@ -62,9 +62,9 @@ def history(
     if as_json:
         print_json([_row(point) for point in points])
         return
-    typer.echo(printable(case_id))
+    print_line(case_id)
     for name in sorted({point.environment for point in points}):
-        typer.echo(_line(name, [point.speedup for point in points if point.environment == name]))
+        print_line(_line(name, [point.speedup for point in points if point.environment == name]))
     if points:
         print_table([_row(point) for point in points])
 
@@ -131,10 +131,12 @@ def _committed(path: Path) -> Iterator[CaseBaseline]:
 
 
 def _parse(repository: Repository, name: str) -> CaseBaseline | None:
-    text = repository.answers("show", name)
+    size = repository.answers("cat-file", "-s", name)
+    if size is None or int(size) > LARGEST_FILE_BYTES:
+        return None
     try:
-        return None if text is None else CaseBaseline.model_validate(json.loads(text))
-    except (ValueError, ValidationError):
+        return CaseBaseline.model_validate(parse_json(run_git(repository.top, "cat-file", "blob", name)))
+    except (ValueError, RevisionError):  # pydantic's error is a ValueError
         return None
 
 
@@ -166,7 +168,8 @@ def _draw(path: Path, case_id: str, points: Sequence[Point]) -> None:
         days = date2num([p.recorded for p in of_name])  # type: ignore[no-untyped-call]  # matplotlib leaves it untyped
         axes.plot(days, [p.speedup for p in of_name], marker="o", label=name)
     axes.xaxis_date()
-    axes.set(title=case_id, ylabel="speedup, eager time over candidate time")
+    axes.set_title(case_id, parse_math=False)
+    axes.set_ylabel("speedup, eager time over candidate time")
     if points:
         axes.legend()
     try:

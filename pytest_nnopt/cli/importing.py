@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pytest_nnopt.baseline.imported import newest_times
-from pytest_nnopt.cli.output import AsJson, print_json, printable
+from pytest_nnopt.cli.output import AsJson, print_json, print_line
 from pytest_nnopt.cli.project import BaselineDirectory, open_store
 from pytest_nnopt.errors import ResultsError
 from pytest_nnopt.units import format_seconds
@@ -75,11 +75,11 @@ def _print_summary(
     verb = "would be imported" if is_trial else "imported"
     for name, time in wanted.items():
         what = f"{verb}, {format_seconds(time.seconds)} from {time.source}" if name in taken else "has a baseline"
-        typer.echo(printable(f"{name}: {what}"))
+        print_line(f"{name}: {what}")
     for one in left_out:
-        typer.echo(printable(f"left out: {one}"))
+        print_line(f"left out: {one}")
     if taken and not is_trial:
-        typer.echo(
+        print_line(
             f"{len(taken)} in {store.root / 'imported.json'}: advice that decides nothing; "
             "record baselines with pytest --nnopt-update"
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pytest_nnopt.cli.output import AsJson, print_json, printable
+from pytest_nnopt.cli.output import AsJson, print_json, print_line
 from pytest_nnopt.errors import ResultsError
 from pytest_nnopt.model import Outcome
 from pytest_nnopt.report.files import read_results, write_json
@@ -80,9 +80,9 @@ def _summary(output: Path, merged: RunResults) -> dict[str, object]:
 
 def _print_summary(output: Path, merged: RunResults) -> None:
     counts = count_outcomes(merged.cases) or "no case"
-    typer.echo(f"merged {len(merged.parts)} files into {output}: {counts}")
+    print_line(f"merged {len(merged.parts)} files into {output}: {counts}")
     for problem in merged.problems:
-        typer.echo(printable(problem))
+        print_line(problem)
     for case in merged.cases:
         if case.outcome.is_failure:
-            typer.echo(printable(f"{case.outcome.value}: {case.id}"))
+            print_line(f"{case.outcome.value}: {case.id}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -12,14 +13,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pytest_nnopt.plain import plain_line, spell_out
+
 _WIDTH_IN_FILES = 400
+_STYLES = re.compile(r"(\x1b\[[0-9;]*m)")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def print_json(values: object) -> None:
-    """Print values as JSON."""
-    typer.echo(json.dumps(values, indent=1, allow_nan=False))
+    """Print values as JSON, in ASCII and without what a CI server would take for a command."""
+    typer.echo(json.dumps(values, indent=1, allow_nan=False).replace("##[", "##\\u005b"))
 
 
 def print_table(rows: Sequence[Mapping[str, object]]) -> None:
@@ -29,10 +33,17 @@ def print_table(rows: Sequence[Mapping[str, object]]) -> None:
     for name in rows[0]:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("-" if value is None else printable(str(value))) for value in row.values()))
-    console.print(table)
+        table.add_row(*(Text("-" if value is None else spell_out(str(value))) for value in row.values()))
+    with console.capture() as drawn:
+        console.print(table)
+    sys.stdout.write("".join(f"{_plain_row(line)}\n" for line in drawn.get().splitlines()))
 
 
-def printable(text: str) -> str:
-    """Spell out what would steer a terminal: ids and names may come from files that others wrote."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def print_line(text: str) -> None:
+    """Print one line in which nothing steers a terminal or a CI server: names may come from files others wrote."""
+    typer.echo(plain_line(text))
+
+
+def _plain_row(line: str) -> str:
+    """Make a line of a table plain but for what a terminal is told about its style; a long cell may start anywhere."""
+    return "".join(part if part.startswith("\x1b") else plain_line(part) for part in _STYLES.split(line))

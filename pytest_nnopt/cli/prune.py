@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pytest_nnopt.cli.collected import VARIABLE
-from pytest_nnopt.cli.output import AsJson, print_json, printable
+from pytest_nnopt.cli.output import AsJson, print_json, print_line
 from pytest_nnopt.cli.project import BaselineDirectory, open_store
 from pytest_nnopt.errors import BaselineError, OutputError
 
@@ -112,7 +112,7 @@ def collect(files: Collection[str]) -> Collected:
             "no:cacheprovider",
         ]
         done = subprocess.run(
-            [*command, "--", *files],
+            [*command, "--", *(f"./{file}" for file in files)],  # pytest takes its arguments from a file named "@..."
             env={**os.environ, VARIABLE: str(found)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -134,7 +134,7 @@ def _last(text: str) -> str:
 
 def _is_confirmed(gone: Sequence[Path]) -> bool:
     for path in gone:
-        typer.echo(printable(str(path)))
+        print_line(str(path))
     return typer.confirm(f"delete {len(gone)} baselines?")
 
 

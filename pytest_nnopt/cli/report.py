@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pytest_nnopt.cli.output import AsJson, print_json
+from pytest_nnopt.cli.output import AsJson, print_json, print_line
 from pytest_nnopt.report.files import read_results, write_html
 
 
@@ -22,4 +22,4 @@ def report(
     if as_json:
         print_json({"html": str(output)})
     else:
-        typer.echo(f"wrote {output}")
+        print_line(f"wrote {output}")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
-from pytest_nnopt.cli.output import AsJson, print_json, print_table
+from pytest_nnopt.cli.output import AsJson, print_json, print_line, print_table
 from pytest_nnopt.cli.project import BaselineDirectory, open_store
 from pytest_nnopt.results import speedup_of
 from pytest_nnopt.units import format_seconds
@@ -26,7 +24,7 @@ def show(baseline_dir: BaselineDirectory = None, *, as_json: AsJson = False) -> 
     elif rows:
         print_table(rows)
     else:
-        typer.echo(f"no baselines in {store.root}; record some with pytest --nnopt-update")
+        print_line(f"no baselines in {store.root}; record some with pytest --nnopt-update")
 
 
 def _row(environment: str, baseline: CaseBaseline) -> dict[str, object]:

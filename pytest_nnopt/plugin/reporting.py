@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_nnopt.errors import BaselineError
+from pytest_nnopt.plain import plain_line
 from pytest_nnopt.plugin.run import GATE, gate_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Reporting:
         from pytest_nnopt.session.header import describe_run
 
         try:
-            return describe_run(gate, test_ids)
+            return [plain_line(line) for line in describe_run(gate, test_ids)]
         except BaselineError:  # pytest calls this even where that has just ended the run, and names it afterwards
             return []
 
@@ -102,7 +103,7 @@ class Reporting:
         terminalreporter.write_sep("=", "nnopt")
         width = max(self._config.get_terminal_writer().fullwidth, _NARROWEST)
         for line in self._collector.summary(width=width, is_verbose=self._config.option.nnopt_verbose):
-            terminalreporter.write_line(line.text, **_colour(line.outcome))
+            terminalreporter.write_line(plain_line(line.text), **_colour(line.outcome))
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for command in self._collector.annotations():
                 terminalreporter.write_line(command)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Outcome
+from pytest_nnopt.plain import plain_text
 from pytest_nnopt.report.rows import count_outcomes, in_words, rows_of
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _kind(result: CaseResult) -> str:
 def _message(result: CaseResult) -> str:
     """Return the case with the reasons of the checks that made it as bad as it is."""
     reasons = [check.reason for check in result.checks if check.outcome is result.outcome]
-    message = "\n".join([result.id, *reasons])
+    message = plain_text("\n".join([result.id, *reasons]))
     return message if len(message) <= _LONGEST_MESSAGE else message[: _LONGEST_MESSAGE - 1] + "…"
 
 

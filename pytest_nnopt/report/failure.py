@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome, Verdict
+from pytest_nnopt.plain import plain_text
 from pytest_nnopt.report.rows import in_words
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def describe_failure(verdict: Verdict) -> str:
     for check in rest:
         lines += [_head(check, "as above" if check.reason == first.reason else check.reason), *_explain(check)]
     lines += [_head(check, check.reason) for check in others]
-    return "\n".join(lines)
+    return plain_text("\n".join(lines))
 
 
 def _head(check: Check, reason: str) -> str:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.errors import OutputError, ResultsError
 from pytest_nnopt.files import write_text
+from pytest_nnopt.untrusted import read_bounded
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_nnopt.results import RunResults
+
+LARGEST_RESULTS_BYTES = 64 * 2**20
+"""Largest results file; a case takes some ten kilobytes."""
 
 
 _LEFT_OUT = ("shard", "revision", "parts", "conflicts")
@@ -55,14 +59,14 @@ def read_results(path: Path) -> RunResults:
     """Read a results file.
 
     Raises:
-        ResultsError: it cannot be read, or is no results file of this version.
+        ResultsError: it cannot be read, is too large, or is no results file of this version.
     """
     from pydantic import ValidationError
 
     from pytest_nnopt.results import RunResults
 
     try:
-        return RunResults.model_validate_json(path.read_bytes())
+        return RunResults.model_validate_json(read_bounded(path, LARGEST_RESULTS_BYTES))
     except OSError as error:
         raise ResultsError(f"cannot read {path}: {error.strerror or error}") from None
     except ValidationError as error:

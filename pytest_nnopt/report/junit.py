@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.plain import spell_out
+
 if TYPE_CHECKING:
     from pytest_nnopt.results import CaseResult, CheckRecord
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 def junit_properties(result: CaseResult) -> list[tuple[str, str]]:
     """Return names and values: the outcome, each check's outcome and figures, and how many processes measured."""
     name = re.search(r"#([^#\]]+)$", result.id)
-    prefix = f"nnopt.{name[1]}" if name else "nnopt"
+    prefix = f"nnopt.{spell_out(name[1])}" if name else "nnopt"
     figures = [(f"{prefix}.outcome", result.outcome.value)]
     for check in result.checks:
         figures += _of_check(check, f"{prefix}.{check.name.value}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import OutputError
 from pytest_nnopt.model import Outcome
+from pytest_nnopt.plain import plain_text, spell_out
 from pytest_nnopt.report.failure import describe_failure
 from pytest_nnopt.report.noise import describe_noise
 from pytest_nnopt.report.rows import Row, count_outcomes, rows_of
@@ -23,7 +24,8 @@ LARGEST_SUMMARY_BYTES = 2**20
 
 _NOTE_BYTES = 400
 _HEAD = "| case | speedup | latency | passed | outcome | because of |\n|---|---:|---:|---:|---|---|\n"
-_MARKUP = str.maketrans({char: f"&#{ord(char)};" for char in "&<>\"'\\`*_[]#|~@$"} | dict.fromkeys("\r\n\t", " "))
+_MARKUP = str.maketrans({char: f"&#{ord(char)};" for char in "&<>\"'\\`*_[]#|~@$"})
+_BLANKS = str.maketrans(dict.fromkeys("\r\n\t", " "))
 
 
 def render_markdown(results: RunResults, *, limit_bytes: int = LARGEST_SUMMARY_BYTES) -> str:
@@ -55,7 +57,7 @@ def append_summary(path: Path, results: RunResults) -> None:
 
 def escape(text: str) -> str:
     """Write text so that Markdown and HTML show it as it is, within one line and one cell of a table."""
-    return text.translate(_MARKUP)
+    return spell_out(text.translate(_BLANKS)).translate(_MARKUP)
 
 
 def _head(results: RunResults) -> str:
@@ -101,7 +103,7 @@ def _reasons(result: CaseResult) -> str:
     for check in result.checks:
         if check.outcome is Outcome.INCONCLUSIVE:
             lines += [f"{check.name.value}: {check.reason}", *(f"  {detail}" for detail in check.details)]
-    return "\n".join(lines)
+    return plain_text("\n".join(lines))
 
 
 def _code(text: str) -> str:

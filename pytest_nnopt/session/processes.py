@@ -69,7 +69,9 @@ class Launch:
     def command(self, test_id: str, case_id: str, descriptor: int) -> list[str]:
         """Return the command of a worker that measures ``case_id``; later arguments override this run's."""
         own = [f"{WORKER_OPTION}={descriptor}", f"--nnopt-worker-case={case_id}"]
-        return [sys.executable, *self.program, *self.arguments, "--capture=no", *own, "--", self.prefix + test_id]
+        test = self.prefix + test_id
+        test = f"./{test}" if test.startswith("@") else test  # pytest takes its arguments from a file named "@..."
+        return [sys.executable, *self.program, *self.arguments, "--capture=no", *own, "--", test]
 
 
 @dataclass(frozen=True, slots=True)

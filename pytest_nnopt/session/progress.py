@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_nnopt.model import CheckName, Outcome
+from pytest_nnopt.plain import plain_line
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.forecast import describe_forecast, forecast_latency
 from pytest_nnopt.verdict.times import check_latency, check_speedup, wanted_processes
@@ -92,13 +93,13 @@ _BELOW, _CLEAR, _UP = "\r\n", "\r\x1b[2K", "\x1b[A"
 def describe_progress(question: Question, timing: Sequence[ProcessRecord]) -> str:
     """Say in one line what is measured, how many processes are done, and what they show so far."""
     wanted = wanted_processes(question, timing)
-    processes = f"{len(timing)} of {wanted} processes"
+    processes, case = f"{len(timing)} of {wanted} processes", plain_line(question.case_id)
     if timing:
         figures = [_describe(check) for check in _decided_over_processes(question, timing)]
-        return " · ".join([f"measuring: {processes}", *figures, question.case_id])
+        return " · ".join([f"measuring: {processes}", *figures, case])
     forecast = forecast_latency(question)
     ahead = [] if forecast is None else [describe_forecast(forecast)]
-    return " · ".join([f"measuring: {processes}", question.case_id, *ahead])
+    return " · ".join([f"measuring: {processes}", case, *ahead])
 
 
 def _decided_over_processes(question: Question, timing: Sequence[ProcessRecord]) -> list[Check]:

@@ -88,6 +88,8 @@ Message = Annotated[  # evaluated at run time on Python 3.10, too
     Field(discriminator="type"),
 ]
 _MESSAGES: TypeAdapter[Any] = TypeAdapter(Message)
+_LONGEST_LINE_BYTES = 64 * 2**20
+_SHOWN_CHARACTERS = 1000
 
 
 class Channel:
@@ -120,17 +122,19 @@ class Channel:
         """
         self._socket.settimeout(timeout_seconds)
         try:
-            line = self._lines.readline()
+            line = self._lines.readline(_LONGEST_LINE_BYTES)
         except TimeoutError:
             raise MeasurementError(f"no answer within {timeout_seconds:.0f} s") from None
         except OSError:
             return None
+        if len(line) == _LONGEST_LINE_BYTES:
+            raise MeasurementError(f"not a message: it has more than {_LONGEST_LINE_BYTES} bytes")
         if not line.endswith(b"\n"):
             return None
         try:
             return _MESSAGES.validate_json(line)
         except ValueError as error:
-            raise MeasurementError(f"not a message: {error}") from None
+            raise MeasurementError(f"not a message: {str(error)[:_SHOWN_CHARACTERS]}") from None
 
     def close(self) -> None:
         """End the line."""

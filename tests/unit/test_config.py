@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_nnopt.config import CaseConfig, Settings, load_settings, parse_device, read_pyproject, resolve_case
@@ -54,6 +56,39 @@ class TestReadPyproject:
     def test_names_a_broken_file(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"pyproject\.toml cannot be read: Expected"):
             self.read(tmp_path, "[tool.nnopt")
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("[" + ".".join(["tool.nnopt", *"x" * 1000]) + "]", "[tool.nnopt]: it is nested more than 32 levels deep"),
+            ("[tool.nnopt]\nbudget = 2026-01-01", "[tool.nnopt]: it holds a date, which no setting is"),
+            ("[tool.nnopt]\nprocesses = 0x" + "f" * 9999, "[tool.nnopt]: it holds a whole number of more than 64 bits"),
+            ("x = " + "[" * 10_000, "cannot be read: "),
+            (" " * (4 * 2**20 + 1), "cannot be read: "),
+        ],
+        ids=lambda text: text[:20],
+    )
+    def test_names_a_file_beyond_all_bounds(self, tmp_path: Path, text: str, message: str) -> None:
+        with pytest.raises(ConfigError, match=rf"pyproject\.toml:? {re.escape(message)}"):
+            self.read(tmp_path, text)
+
+    @given(st.binary() | st.text("[]{}.=\"'\n 10-:").map(lambda text: f"[tool.nnopt]\n{text}".encode()))
+    @example(b"[tool.nnopt]\nbudget = nan")
+    @example(b"[tool.nnopt]\nbudget = -inf")
+    @example(b"[tool.nnopt]\neffect = 1e308")
+    @example(b"[tool.nnopt]\nprofile_file = '/dev/zero'")
+    @example(b"[tool.nnopt]\nprofile_file = '\\u0000'".replace(b"'", b'"'))
+    @example(b"[tool.nnopt]\nbaseline_dir = '\\u0000'".replace(b"'", b'"'))
+    @example(b"[tool.nnopt.limits]\nlatency = '1e999%'")
+    def test_any_file_is_settings_or_refused(self, content: bytes) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "pyproject.toml")
+            path.write_bytes(content)
+            try:
+                resolve_case(load_settings(read_pyproject(path), {}), {}, "test_a.py::test_a")
+            except ConfigError as error:
+                refusal = str(error)
+                assert refusal
 
     def test_names_a_file_that_is_not_text(self, tmp_path: Path) -> None:
         path = tmp_path / "pyproject.toml"

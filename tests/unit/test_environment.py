@@ -20,6 +20,8 @@ values = st.none() | st.booleans() | st.integers() | st.text()
         ("AMD Ryzen 9 5950X 16-Core Processor", "cpu-amd-ryzen-9-5950x-16-core-2c-torch2.13"),
         ("AMD EPYC 7763 64-Core Processor", "cpu-amd-epyc-7763-64-core-2c-torch2.13"),
         ("../../etc", "cpu-..-..-etc-2c-torch2.13"),
+        ("x" * 9999, f"cpu-{'x' * 116}"),
+        (f"{'x' * 115}-{'x' * 9}", f"cpu-{'x' * 115}"),
     ],
 )
 def test_a_cpu_is_named_for_people(cpu: str, name: str) -> None:

@@ -66,7 +66,7 @@ def test_one_file_is_enough_and_what_it_does_not_say_is_not_needed(tmp_path: Pat
             '{"benchmarks": [{"fullname": "a", "stats": {"median": NaN, "rounds": 1}}], "datetime": "2026-01-02"}',
             "median",
         ),
-        ("[" * 100_000, "recursion"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_what_is_nothing_of_the_kind_is_left_out_and_named(text: str, why: str, tmp_path: Path) -> None:

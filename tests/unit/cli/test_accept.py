@@ -97,13 +97,25 @@ def test_some_cases_alone_can_be_taken(nnopt: Nnopt) -> None:
 
 
 @pytest.mark.parametrize(
-    "case_id", ["../../etc/passwd::x", "/etc/passwd::x", "..::..", "a/../../b.py::t", "", "\0::\x1b[2J"]
+    "case_id",
+    [
+        "../../etc/passwd::x",
+        "/etc/passwd::x",
+        "..::..",
+        "a/../../b.py::t",
+        "",
+        "\0::\x1b[2J",
+        "x" * 300 + ".py::" + "y" * 300,
+        "a/" * 2000 + "b.py::t",
+        "::error::boom",
+    ],
 )
 def test_no_id_leads_out_of_the_baseline_directory(case_id: str, nnopt: Nnopt, tmp_path: Path) -> None:
-    write_results(measured(case_id=case_id), cpu="../../..")
+    write_results(measured(case_id=case_id), cpu="../../.." + "x" * 300)
     said = nnopt("accept", "results.json")
     assert said.status == 0
     assert "\x1b" not in said.out
+    assert not said.out.startswith("::")
     written = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*.json")}
     assert written == {"results.json", "baselines"}
 
@@ -131,6 +143,8 @@ def spoil(path: Path, change: Any) -> None:
         (lambda v: v.update(schema=2), "schema: "),
         (lambda v: v.update(extra=1), "extra: "),
         (lambda v: v["cases"][0]["timing"][0]["candidate_to_reference"].update(log_ratio=float("nan")), "log_ratio: "),
+        (lambda v: v["cases"][0].update(id="x" * 5000), "id: String should have at most 4096 characters"),
+        (lambda v: v["cases"][0]["compile"].update(counters={"x": 10**30}), "counters.x: "),
         (lambda v: v["environment"].pop("device"), "was measured: device is missing"),
     ],
 )
@@ -147,4 +161,4 @@ def test_a_file_that_is_missing_or_far_too_large_is_refused(nnopt: Nnopt, tmp_pa
     assert "cannot read none.json: No such file" in nnopt("accept", "none.json").err
     with (tmp_path / "large.json").open("wb") as file:
         file.truncate(2**30)
-    assert "large.json has 1073741824 bytes; a results file has at most" in nnopt("accept", "large.json").err
+    assert "cannot read large.json: it is larger than 67108864 bytes" in nnopt("accept", "large.json").err

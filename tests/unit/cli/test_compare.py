@@ -125,3 +125,32 @@ def test_an_archive_writes_nothing_outside_of_its_directory(tmp_path: Path) -> N
     with tarfile.open(fileobj=buffer) as tar:
         _extract_files(tar, tmp_path / "inside")
     assert [path.name for path in tmp_path.rglob("*.json")] == ["in.json"]
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("name", ["--upload-pack=touch gone", "-x", "--output=gone", "HEAD:../..", "a..b", "\0"])
+def test_what_is_no_revision_is_never_an_option(nnopt: Nnopt, name: str) -> None:
+    said = nnopt("compare", "--", name, "HEAD")
+    assert said.status == 4
+    assert "is no results file, no environment in baselines" in said.err
+    assert not Path("gone").exists()
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_revision_with_far_too_much_is_refused(nnopt: Nnopt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_nnopt.cli.evidence._LARGEST_ARCHIVE_BYTES", 10)
+    said = nnopt("compare", "HEAD", "HEAD")
+    assert said.status == 4
+    assert "bytes, and 10 are read at most; look for what else is in baselines there" in said.err
+
+
+def test_a_table_of_hostile_names_commands_nothing(nnopt: Nnopt) -> None:
+    hostile = f"{'x' * 397}::error::boom ##[error]boom \x1b[2J\u202e"
+    for path in ("a.json", "b.json"):
+        write_results(path, make_evidence(0.5), hostile)
+    for arguments in (["compare", "a.json", "b.json"], ["compare", "a.json", "b.json", "--json"]):
+        said = nnopt(*arguments)
+        assert said.status == 0
+        assert not [line for line in said.out.splitlines() if line.lstrip().startswith("::")]
+        assert not set("\x1b\u202e") & set(said.out)
+        assert "##[" not in said.out

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_nnopt.baseline.schema import CaseBaseline
-from pytest_nnopt.baseline.store import BaselineStore
+from pytest_nnopt.baseline.store import LARGEST_FILE_BYTES, BaselineStore
 from pytest_nnopt.cli.history import sparkline
 from tests.builders import CASE_ID, make_environment, make_evidence, make_recording
 
@@ -87,3 +87,20 @@ def test_drawing_names_what_is_missing(nnopt: Nnopt, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.dates", None)
     write(1.0)
     assert "pip install 'pytest-nnopt[report]'" in nnopt("history", CASE_ID, "--plot=plot.svg").err
+
+
+def test_what_git_holds_is_read_within_bounds(nnopt: Nnopt) -> None:
+    write(1.0)
+    path = BaselineStore(Path("baselines")).path(HERE.name, CASE_ID)
+    sound = path.read_text()
+    for text in ("[" * 100_000, sound.replace("40", "NaN", 1), sound + " " * LARGEST_FILE_BYTES):
+        path.write_text(text)
+        commit()
+    path.write_text(sound)
+    assert len(nnopt("history", CASE_ID, "--json").json()) == 1
+
+
+def test_a_case_whose_name_reads_as_a_formula_is_drawn(nnopt: Nnopt) -> None:
+    pytest.importorskip("matplotlib")
+    write(1.0, case="test_a.py::test[$\\frac$]")
+    assert nnopt("history", "test_a", "--plot=plot.svg").status == 0

@@ -99,3 +99,11 @@ def test_nothing_to_prune_is_said(nnopt: Nnopt, monkeypatch: pytest.MonkeyPatch)
     store_baselines("test_a.py::test_a")
     monkeypatch.setattr(prune, "collect", lambda files: Collected(frozenset({"test_a.py::test_a"})))
     assert nnopt("prune").out == "every baseline in baselines has its test\n"
+
+
+def test_a_files_name_is_never_read_as_arguments(nnopt: Nnopt) -> None:
+    for name in ("@options.py", "--basetemp=gone.py"):
+        Path(name).write_text("def test_a(model_pair): pass\n")
+        store_baselines(f"{name}::test_a", f"{name}::test_b")
+    assert nnopt("prune", "--yes").out == "deleted 2 baselines\n"
+    assert stored() == ["--basetemp=gone.py::test_a", "@options.py::test_a"]

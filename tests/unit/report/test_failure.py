@@ -36,6 +36,11 @@ def test_everything_known_about_a_failing_case_is_said_failures_first() -> None:
     )
 
 
+def test_what_a_baseline_names_commands_nothing() -> None:
+    text = describe((CheckName.LATENCY, Outcome.NO_BASELINE, "\x1b[2J\n::error::boom", ("::add-mask::x\u202e",)))
+    assert text == f"{CASE_ID}: \\x1b[2J\n\\x3a:error::boom\n    \\x3a:add-mask::x\\u202e"
+
+
 def test_a_missing_baseline_names_its_own_remedy() -> None:
     reason = f"no baseline for '{CASE_ID}' on 'cpu'; record one with pytest --nnopt-update"
     assert describe((CheckName.LATENCY, Outcome.NO_BASELINE, reason, ())) == f"{CASE_ID}: {reason}"

@@ -27,6 +27,7 @@ def test_a_figure_that_is_unknown_is_left_out() -> None:
         (f"{CASE_ID}#policy", "nnopt.policy.outcome"),
         (f"{CASE_ID}[3]#policy", "nnopt.policy.outcome"),
         (f"{CASE_ID}[a#b]", "nnopt.outcome"),
+        (f"{CASE_ID}#\x1b", "nnopt.\\x1b.outcome"),
         (f"{CASE_ID}[a#b]#policy", "nnopt.policy.outcome"),
     ],
 )

@@ -12,7 +12,7 @@ from pytest_nnopt.errors import OutputError
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.report.markdown import LARGEST_SUMMARY_BYTES, append_summary, escape, render_markdown
 from pytest_nnopt.results import CaseResult, RunResults
-from tests.builders import make_check
+from tests.builders import make_check, make_result
 from tests.unit.report.golden import golden
 from tests.unit.report.samples import RUN, SOUND, case
 
@@ -107,3 +107,12 @@ def test_a_summary_comes_behind_what_is_there_and_shares_its_limit(tmp_path: Pat
 def test_a_summary_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=f"cannot append the summary to {tmp_path}: Is a directory"):
         append_summary(tmp_path, RUN)
+
+
+def test_nothing_in_a_summary_is_invisible() -> None:
+    reason = "\x1b[2J\u202e\u200b"
+    for outcome in (Outcome.FAILED, Outcome.INCONCLUSIVE):
+        result = make_result(make_check(outcome=outcome, reason=reason), case_id=f"test[{reason}]")
+        text = render_markdown(RunResults(environment={}, cases=(result,)))
+        assert text.replace("\n", "").isprintable()
+        assert text.count("x1b") >= 3

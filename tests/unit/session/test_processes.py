@@ -275,6 +275,10 @@ def test_a_command_runs_one_test_alone_with_this_runs_options(tmp_path: Path) ->
     ]
 
 
+def test_a_file_whose_name_pytest_would_open_for_arguments_is_named_by_its_folder(tmp_path: Path) -> None:
+    assert Launch((), tmp_path).command("@a.py::test", "@a.py::test", 7)[-1] == "./@a.py::test"
+
+
 @pytest.mark.parametrize(
     ("arguments", "paths", "left"),
     [

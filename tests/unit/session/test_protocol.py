@@ -92,6 +92,14 @@ def test_what_is_no_message_is_an_error(ends: tuple[Channel, socket.socket], lin
         channel.receive()
 
 
+def test_a_line_without_end_is_an_error(ends: tuple[Channel, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_nnopt.session.protocol._LONGEST_LINE_BYTES", 1000)
+    channel, other = ends
+    other.sendall(b"x" * 2000)
+    with pytest.raises(MeasurementError, match="not a message: it has more than 1000 bytes"):
+        channel.receive()
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=100).map(lambda line: line.replace(b"\n", b"")))
 def test_any_line_is_a_message_or_an_error(ends: tuple[Channel, socket.socket], line: bytes) -> None:
