@@ -11,7 +11,7 @@ def main() -> None:
     from pytest_nnopt.errors import NnoptError
 
     try:
-        app()
+        app(prog_name="nnopt")  # so that completion knows it, however it was started
     except NnoptError as error:
         Console(stderr=True).print(f"nnopt: {error}", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(4) from None

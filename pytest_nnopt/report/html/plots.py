@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 _WIDTH = 380.0
 _POINTS_PER_INCH = 72.0
-_LEFT, _RIGHT, _BOTTOM, _TOP = 66.0, 12.0, 36.0, 32.0
-_ROW = 26.0
+_LEFT, _RIGHT, _BOTTOM, _TOP = 74.0, 12.0, 42.0, 36.0
+_ROW = 28.0
 _PROCESS_ROW = 9.0
 _HISTORY_HEIGHT = 120.0
-_LEAF_ROW = 17.0
-_FONT = 10.0
-_SMALL = 9.0
+_LEAF_ROW = 19.0
+_FONT = 12.0
+_SMALL = 11.0
 _PADDING = 0.07
 _DEVIATIONS = 1.96
 _STRETCH = 3.0
@@ -282,7 +282,7 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark]) -> None:
             mark.label,
             (mark.value, 1.0),
             xycoords=axes.get_xaxis_transform(),
-            xytext=(0, 2 + 10 * (level % 3)),
+            xytext=(0, 2 + 12 * (level % 3)),
             textcoords="offset points",
             ha=side,
             va="bottom",
