@@ -94,7 +94,7 @@ class Repository:
             RevisionError: it names no commit, or there is no merge base; the message says what to do.
         """
         if not asked or asked.startswith("-"):
-            raise RevisionError(f"--nnopt-against={asked!r} is no revision; write a branch, a tag or a commit")
+            raise RevisionError(f"{asked!r} is no revision; write a branch, a tag or a commit")
         commit = self.answers("rev-parse", "--verify", "--quiet", "--end-of-options", f"{asked}^{{commit}}")
         if commit is None:
             raise RevisionError(self._explain_unknown(asked))
@@ -111,7 +111,7 @@ class Repository:
         return asked != "HEAD" and name is not None and name.startswith(("refs/heads/", "refs/remotes/"))
 
     def _explain_unknown(self, asked: str) -> str:
-        what = f"--nnopt-against: git knows no revision {asked!r} in {self.top}"
+        what = f"git knows no revision {asked!r} in {self.top}"
         remote, _, branch = asked.partition("/")
         if branch and remote in (self.answers("remote") or "").split():
             return f"{what}; fetch it with git fetch {remote} {branch}:refs/remotes/{asked}"
@@ -120,7 +120,7 @@ class Repository:
         return f"{what}; fetch it, or look for its name with git branch --all"
 
     def _explain_unrelated(self, asked: str) -> str:
-        what = f"--nnopt-against: {asked!r} and HEAD have no merge base in {self.top}"
+        what = f"{asked!r} and HEAD have no merge base in {self.top}"
         if self.is_shallow:
             return (
                 f"{what}, because its history is cut off (a shallow clone); fetch all of it with "
@@ -138,12 +138,10 @@ def find_repository(directory: Path) -> Repository:
     done = _run(directory, ("rev-parse", "--show-toplevel"))
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip()
-        raise RevisionError(
-            f"--nnopt-against compares revisions of a git repository, and {directory} is in none: {said}"
-        )
+        raise RevisionError(f"revisions are those of a git repository, and {directory} is in none: {said}")
     repository = Repository(Path(done.stdout.decode().strip()).resolve())
     if repository.answers("rev-parse", "--verify", "--quiet", "HEAD") is None:
-        raise RevisionError(f"--nnopt-against: the repository {repository.top} has no commit yet")
+        raise RevisionError(f"the repository {repository.top} has no commit yet")
     return repository
 
 
@@ -165,7 +163,7 @@ def copy_submodules(repository: Repository, commit: str, tree: Path) -> None:
         module = Repository(checked_out)
         if module.answers("cat-file", "-e", f"{wanted}^{{commit}}") is None:
             raise RevisionError(
-                f"--nnopt-against: {commit[:12]} needs commit {wanted[:12]} of the submodule {path}, which is not "
+                f"{commit[:12]} needs commit {wanted[:12]} of the submodule {path}, which is not "
                 f"here; fetch it with git -C {path} fetch origin {wanted}"
             )
         _extract(run_git(checked_out, "archive", "--format=tar", wanted), tree / path)
@@ -181,23 +179,32 @@ def run_git(directory: Path, *arguments: str) -> bytes:
     done = _run(directory, arguments)
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip()
-        raise RevisionError(f"--nnopt-against: git {arguments[0]} failed in {directory}: {said}")
+        raise RevisionError(f"git {arguments[0]} failed in {directory}: {said}")
     return done.stdout
 
 
+def git_environment() -> dict[str, str]:
+    """Return this process's variables without those that would lead git to another repository."""
+    return {name: value for name, value in os.environ.items() if name not in _PLACES}
+
+
 def _run(directory: Path, arguments: tuple[str, ...]) -> subprocess.CompletedProcess[bytes]:
-    environment = {name: value for name, value in os.environ.items() if name not in _PLACES}
     command = ["git", "-c", f"core.hooksPath={os.devnull}", "-C", str(directory), *arguments]
     try:
         return subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=_GIT_SECONDS, check=False
+            command,
+            env=git_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT_SECONDS,
+            check=False,
         )
     except ValueError:  # a NUL, which no argument can hold
         raise RevisionError(f"--nnopt-against: git can name nothing with a NUL in it: {arguments[-1]!r}") from None
     except FileNotFoundError:
-        raise RevisionError("--nnopt-against needs git, which is not on the PATH; install it") from None
+        raise RevisionError("revisions need git, which is not on the PATH; install it") from None
     except subprocess.TimeoutExpired:
-        raise RevisionError(f"--nnopt-against: git {arguments[0]} took more than {_GIT_SECONDS:.0f} s") from None
+        raise RevisionError(f"git {arguments[0]} took more than {_GIT_SECONDS:.0f} s") from None
 
 
 def _extract(archive: bytes, directory: Path) -> None:

@@ -112,5 +112,5 @@ def _build(command: str, tree: Path) -> None:
     )
     if done.returncode != 0:
         last = done.stdout.decode(errors="replace").splitlines()[-_SHOWN_OUTPUT_LINES:]
-        what = f"--nnopt-against-build: {command!r} ended with status {done.returncode} in the base; its last output:"
+        what = f"the build {command!r} ended with status {done.returncode} in the base; its last output:"
         raise RevisionError("\n".join([what, *last]))

@@ -1,4 +1,4 @@
-"""The command ``nnopt``: works on baselines and results without running tests; each subcommand has its own room."""
+"""The command ``nnopt``: each subcommand has its own room. Only ``bisect`` runs tests."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import typer
 
 from pytest_nnopt import __version__
 from pytest_nnopt.cli.accept import accept
+from pytest_nnopt.cli.bisect import bisect
 from pytest_nnopt.cli.compare import compare
 from pytest_nnopt.cli.configuration import config
 from pytest_nnopt.cli.doctor import doctor
@@ -18,7 +19,7 @@ from pytest_nnopt.cli.prune import prune
 from pytest_nnopt.cli.report import report
 from pytest_nnopt.cli.show import show
 
-_HELP = """Works on baselines and results without running tests.
+_HELP = """Works on baselines and results; bisect alone runs tests.
 
 Call it in the project's root. Each subcommand prints JSON with --json. Status 4 says that something cannot be used as
 it is, and standard error says what and why. --install-completion teaches your shell the subcommands and their options.
@@ -40,6 +41,9 @@ app.command(short_help="Put two sets of figures side by side.")(compare)
 app.command(short_help="Show a case's speedup over its recordings.")(history)
 app.command(short_help="Join the results of several jobs.")(merge)
 app.command(short_help="Turn a results file into baselines.")(accept)
+app.command(short_help="Find the commit that made a case regress.", context_settings={"ignore_unknown_options": True})(
+    bisect
+)
 app.command("import", short_help="Take times from pytest-benchmark.")(import_times)
 app.command(short_help="Delete baselines whose test is gone.")(prune)
 app.command(short_help="Turn a results file into one HTML page.")(report)

@@ -5,6 +5,10 @@ Loaded by runs that compare revisions, and by their measuring processes.
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +21,8 @@ from pytest_nnopt.against.git import find_repository
 from pytest_nnopt.against.imports import ModuleTables
 from pytest_nnopt.against.worktree import Trees, copy_tests, worktree
 from pytest_nnopt.errors import RevisionError
-from pytest_nnopt.session.base import Base
+from pytest_nnopt.plugin.run import gate_of
+from pytest_nnopt.session.base import WORKER_LIST_OPTION, Base
 
 if TYPE_CHECKING:
     from pytest_nnopt.session.case import CaseRun
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 _BASE = pytest.StashKey[Base]()
 _GUEST = pytest.StashKey["GuestRole"]()
 _WORKER_INPUT = "nnopt_base"
+_LISTING_SECONDS = 300.0
 
 
 def open_base(config: pytest.Config) -> Base:
@@ -81,6 +87,51 @@ def run_beside(config: pytest.Config, test_id: str, worker: WorkerRole, head: Ca
 def use_tests_of_head(base: Base, items: Iterable[pytest.Item]) -> None:
     """Put the head's test files, and the conftest files that they see, in place of the base's."""
     copy_tests(base.trees, {item.path for item in items})
+
+
+def list_cases_of_base(config: pytest.Config, places: Iterable[str]) -> set[str]:
+    """Return the ids of the base's tests that use ``model_pair``; none where it cannot be asked.
+
+    Args:
+        config: of the run that has checked out the base.
+        places: files and directories to look in, relative to pytest's rootdir.
+    """
+    base, launch = open_base(config), gate_of(config).launch
+    there = [
+        place for place in (base.trees.to_base(config.rootpath.resolve() / one) for one in places) if place.exists()
+    ]
+    if launch is None or not there:
+        return set()
+    alone = base.launch_alone(launch)
+    with tempfile.TemporaryDirectory(prefix="nnopt-") as directory:
+        listed = Path(directory) / "cases"
+        command = [sys.executable, *alone.program, *alone.arguments, "--collect-only", f"{WORKER_LIST_OPTION}={listed}"]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                [*command, "--", *map(str, there)],
+                cwd=alone.directory,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_LISTING_SECONDS,
+                check=False,
+            )
+        return set(listed.read_text(encoding="utf-8").split("\n")) - {""} if listed.is_file() else set()
+
+
+class Listing:
+    """Hooks of a process that lists the base's cases.
+
+    Args:
+        path: file that takes the tests' ids.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Write the ids."""
+        ids = [item.nodeid for item in session.items if "model_pair" in getattr(item, "fixturenames", ())]
+        self._path.write_text("\n".join(ids), encoding="utf-8")
 
 
 class Checkout:
@@ -160,7 +211,7 @@ def _check_out(config: pytest.Config) -> Base:
         config.add_cleanup(opened.close)
         trees = opened.enter_context(worktree(repository, revision, build=option.nnopt_against_build))
     except RevisionError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(f"--nnopt-against: {error}") from None
     said = f"{revision.description}, the same code as here" if is_same else revision.description
     config.pluginmanager.register(Checkout(), "nnopt-checkout")
     return _base(config, trees.head, [str(trees.base), said])

@@ -124,6 +124,23 @@ class TestWorktree:
         ):
             pass
 
+    def test_a_submodule_has_what_the_base_names_and_changes_in_it_belong_to_the_head(
+        self, repository: Repository, tmp_path: Path
+    ) -> None:
+        library = tmp_path / "library"
+        library.mkdir()
+        git(library, "init", "-q")
+        (library / "value").write_text("committed")
+        git(library, "add", "-A")
+        git(library, "commit", "-qm", "library")
+        git(repository.top, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(library), "inner")
+        git(repository.top, "commit", "-qam", "with a submodule")
+        (repository.top / "inner" / "value").write_text("dirty")
+        assert repository.is_dirty
+        with worktree(repository, repository.resolve("HEAD")) as trees:
+            assert (trees.base / "inner" / "value").read_text() == "committed"
+        assert (repository.top / "inner" / "value").read_text() == "dirty"
+
     def test_the_heads_tests_can_take_the_bases_place(self, repository: Repository) -> None:
         test = repository.top / "tests" / "test_it.py"
         test.parent.mkdir()
