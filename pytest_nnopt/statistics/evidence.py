@@ -124,17 +124,22 @@ def compare_processes(
 def summarise_processes(samples: Sequence[ProcessEstimate], prior: VariancePrior) -> Evidence:
     """Weigh processes on their own, for a ratio that is held against a declared figure.
 
+    One process's figure cannot vary less than its own blocks say, so what they say beyond the moderated variance comes
+    on top: two processes of a noisy machine may agree by chance.
+
     Raises:
         MeasurementError: there is no process, or one holds a figure that is not finite or a negative variance.
     """
     _check_estimates(samples, "measured")
     figures = [estimate.log_ratio for estimate in samples]
     noise = prior.updated(_sum_of_squares(figures), len(figures) - 1)
+    within = _mean_variance(samples)
+    excess = max(0.0, within - noise.variance)
     return Evidence(
         log_ratios=tuple(sorted(figures)),
-        standard_error=standard_error(noise, processes=len(figures)),
+        standard_error=math.hypot(standard_error(noise, processes=len(figures)), math.sqrt(excess / len(figures))),
         noise=noise,
-        within_variance=_mean_variance(samples),
+        within_variance=within,
     )
 
 

@@ -79,6 +79,12 @@ def test_how_many_slow_processes_can_be_spared(figures: tuple[float, ...], spare
     assert evidence.slow_processes_to_spare(0.05) == spare
 
 
+def test_two_processes_that_agree_are_no_surer_than_their_own_blocks() -> None:
+    calm, noisy = (summarise_processes(processes(0.1, 0.1, variance=sd**2), PRIOR) for sd in (0.01, 0.14))
+    assert noisy.standard_error == pytest.approx(0.14 / math.sqrt(2), rel=0.02)
+    assert calm.standard_error == pytest.approx(standard_error(calm.noise, processes=2))
+
+
 def test_strays_explain_less_the_more_processes_agree() -> None:
     explained = [stray_probability(summarise_processes(processes(*[0.07] * count), PRIOR), 0.05) for count in (1, 2, 4)]
     assert explained == sorted(explained, reverse=True)
