@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -71,7 +72,11 @@ def pytest_configure(config: pytest.Config) -> None:
         gate_of(config)
     if config.option.nnopt_worker_base is not None:
         gate_of(config)
-    if config.option.nnopt_worker is not None:
+    if config.option.nnopt_worker_list is not None:
+        from pytest_nnopt.plugin.against import Listing
+
+        config.pluginmanager.register(Listing(Path(config.option.nnopt_worker_list)), "nnopt-listing")
+    elif config.option.nnopt_worker is not None:
         config.pluginmanager.register(Measuring(), "nnopt-measuring")
     elif not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporting(config, shard), "nnopt-reporting")

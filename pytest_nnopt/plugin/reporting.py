@@ -10,7 +10,7 @@ import pytest
 
 from pytest_nnopt.errors import BaselineError
 from pytest_nnopt.plain import plain_line
-from pytest_nnopt.plugin.run import GATE, gate_of
+from pytest_nnopt.plugin.run import GATE, gate_of, is_against
 
 if TYPE_CHECKING:
     from pytest_nnopt.model import Outcome
@@ -81,6 +81,7 @@ class Reporting:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the result files; what could not be written or recorded fails the run."""
         self._note_unused(session)
+        self._note_gone(session)
         path = self._config.option.nnopt_json
         if path is not None:
             self._open_collector().write_json(Path(path))
@@ -121,6 +122,18 @@ class Reporting:
             completed = [test_id for test_id, is_complete in self._seen.items() if is_complete]
             coverage = Coverage(places, self._seen.keys(), completed, (), self._skipped)
             self._open_collector().note_unused(coverage)
+
+    def _note_gone(self, session: pytest.Session) -> None:
+        """List the base's cases that are no longer here, where nothing was selected or cut short."""
+        is_complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        is_cut_short = self._is_selection or session.shouldstop or session.shouldfail or not is_complete
+        places = _whole_places(self._config)
+        if not is_against(self._config) or is_cut_short or not places:
+            return
+        from pytest_nnopt.plugin.against import list_cases_of_base, open_base
+
+        gone = list_cases_of_base(self._config, places) - self._seen.keys()
+        self._open_collector().note_gone(gone, open_base(self._config).description)
 
     def _open_collector(self) -> Collector:
         if self._collector is None:

@@ -17,6 +17,7 @@ Mode = Literal["auto", "process", "pair"]
 WORKER_BASE_OPTION = "--nnopt-worker-base"
 WORKER_HEAD_OPTION = "--nnopt-worker-head"
 WORKER_IS_BASE_OPTION = "--nnopt-worker-is-base"
+WORKER_LIST_OPTION = "--nnopt-worker-list"
 
 
 @dataclass(frozen=True, slots=True)

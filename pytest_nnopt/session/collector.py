@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -38,7 +38,7 @@ EXPORTS: Mapping[str, Callable[[RunResults, Path], str]] = MappingProxyType(
 )
 """What the results are written as, besides JSON and HTML: from results and the project's directory to text."""
 
-_SHOWN_UNUSED = 10
+_SHOWN_IDS = 10
 
 
 class Collector:
@@ -125,6 +125,12 @@ class Collector:
         if unused:
             self._notes.append(_describe_unused(unused))
 
+    def note_gone(self, test_ids: Iterable[str], base: str) -> None:
+        """Mention the cases of another revision that are no longer there."""
+        if gone := sorted(test_ids):
+            tests = "1 test" if len(gone) == 1 else f"{len(gone)} tests"
+            self._notes.append(f"gone, {tests} of {base} with model_pair: {_shown(gone)}; a renamed test counts as new")
+
     def results(self) -> RunResults:
         """Return all cases in the order of their ids."""
         ordered = [self._messages[case_id] for case_id in sorted(self._messages)]
@@ -189,9 +195,12 @@ class Collector:
 
 
 def _describe_unused(unused: list[str]) -> str:
-    shown = ", ".join(unused[:_SHOWN_UNUSED]) + (", …" if len(unused) > _SHOWN_UNUSED else "")
     baselines = "1 baseline is" if len(unused) == 1 else f"{len(unused)} baselines are"
-    return f"{baselines} unused, no test asks for: {shown}; delete with nnopt prune"
+    return f"{baselines} unused, no test asks for: {_shown(unused)}; delete with nnopt prune"
+
+
+def _shown(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_SHOWN_IDS]) + (", …" if len(ids) > _SHOWN_IDS else "")
 
 
 def _relative(path: Path, root: Path) -> Path:

@@ -172,7 +172,7 @@ class MeasuringProcess:
             status = self._process.wait(self._deadlines.stop_seconds)
         except subprocess.TimeoutExpired:
             return self._failure(f"closed its end of the line while {doing}, but stayed alive")
-        failure = self._failure(f"ended with status {status} while {doing}")
+        failure = self._failure(f"{_describe_end(status)} while {doing}")
         return ProcessEndedError(str(failure), status)
 
     def _failure(self, what: str) -> MeasurementError:
@@ -186,6 +186,15 @@ class MeasuringProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def _describe_end(status: int) -> str:
+    """Say how a process ended, by its exit status."""
+    if status >= 0:
+        return f"ended with status {status}"
+    name = signal.Signals(-status).name
+    memory = ", as the system does when memory runs out," if -status == signal.SIGKILL else ""
+    return f"was killed by {name}{memory}"
 
 
 def _start(command: Sequence[str], directory: Path, line: socket.socket, output: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -201,3 +201,11 @@ def test_without_git_a_recording_names_no_commit(
     baseline = BaselineStore(tmp_path / "baselines").read(HERE.name, CASE_ID)
     assert baseline is not None
     assert baseline.recordings[0].revision is None
+
+
+def test_tests_that_are_gone_are_listed(collector: Collector) -> None:
+    collector.note_gone([], "main (abc)")
+    assert collector.is_silent
+    collector.note_gone({"b.py::b", "a.py::a"}, "main (abc)")
+    (line,) = collector.summary()
+    assert line.text.startswith("gone, 2 tests of main (abc) with model_pair: a.py::a, b.py::b; ")

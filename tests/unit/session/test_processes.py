@@ -119,7 +119,7 @@ def test_a_worker_in_another_environment_is_refused(start: Starter) -> None:
     ("script", "message"),
     [
         ('print("trouble"); sys.exit(3)', "a measuring process ended with status 3 while getting ready"),
-        ("os.abort()", "a measuring process ended with status -6 while getting ready"),
+        ("os.abort()", "a measuring process was killed by SIGABRT while getting ready"),
         ('say(type="refused", reason="no such case")\n' + WAIT, "a measuring process refused: no such case"),
         ('say(type="stop")\n' + WAIT, "a measuring process answered 'stop' while getting ready"),
         ('say(type="dance")\n' + WAIT, "a measuring process hung while getting ready: not a message"),
