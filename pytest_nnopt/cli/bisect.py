@@ -24,10 +24,11 @@ from pytest_nnopt.against.bisection import (
 )
 from pytest_nnopt.against.git import find_repository
 from pytest_nnopt.baseline.schema import Record
-from pytest_nnopt.cli.output import AsJson, print_json, printable
+from pytest_nnopt.cli.output import AsJson, print_json
 from pytest_nnopt.errors import RevisionError
 from pytest_nnopt.files import write_text
 from pytest_nnopt.model import CheckName, Outcome
+from pytest_nnopt.plain import plain_line
 from pytest_nnopt.report.failure import describe_failure
 from pytest_nnopt.report.files import read_results
 
@@ -80,7 +81,7 @@ class Hunt(Record):
         if base == self.good:
             write_text(Path(self.kept) / f"{commit}{_TRIAL}", trial.model_dump_json())
         against = "" if base == self.good else " by itself" if base is None else " against its parent"
-        typer.echo(f"{commit[:12]}{against} {_ANSWERS[trial.answer]}: {printable(trial.reason)}", err=True)
+        typer.echo(f"{commit[:12]}{against} {_ANSWERS[trial.answer]}: {plain_line(trial.reason)}", err=True)
         return trial
 
     def _compare(self, commit: str, base: str | None) -> Trial:
@@ -245,10 +246,10 @@ def _report(found: Found) -> Iterator[str]:
     else:
         yield "first bad commit:"
     for commit in found.suspects:
-        yield printable(f"  {commit.short} {commit.date} {commit.author}: {commit.subject}")
+        yield plain_line(f"  {commit.short} {commit.date} {commit.author}: {commit.subject}")
     yield f"against the good revision, {found.evidence.commit[:12]}:"
-    yield from (f"  {printable(line)}" for line in found.evidence.evidence.splitlines())
+    yield from (f"  {plain_line(line)}" for line in found.evidence.evidence.splitlines())
     if found.alone is not None:
-        yield f"against its parent: {printable(found.alone.reason)}"
+        yield f"against its parent: {plain_line(found.alone.reason)}"
         if found.alone.answer != BAD:
             yield "  so it may be that several commits add up, or that a comparison before it erred"
