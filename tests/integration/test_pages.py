@@ -91,7 +91,7 @@ def test_the_tutorial_goes_as_it_says(project: Project) -> None:
     linecache.clearcache()  # messages quote the code, and this process has seen another
     result = project.run(*QUICKLY, "--nnopt-baseline")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*1 graph breaks, the limit is 0*", f"*{line.strip()}*"])
+    result.stdout.fnmatch_lines(["*1 graph break*the limit is 0*", f"*{line.strip()}*"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
