@@ -19,6 +19,10 @@ class ConfigError(NnoptError):
     """A marker, option or config file asks for something unknown or impossible."""
 
 
+class CrowdedError(ConfigError):
+    """More processes than GPUs are asked to run cases on a GPU at once."""
+
+
 class PairError(NnoptError):
     """A model pair cannot be built from what the test handed over."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nnopt.errors import BaselineError, ConfigError, NnoptError
+from pytest_nnopt.errors import BaselineError, ConfigError, CrowdedError, NnoptError
 from pytest_nnopt.plugin.options import (
     MARKERS,
     add_options,
@@ -23,7 +23,7 @@ from pytest_nnopt.plugin.options import (
     settle_update,
 )
 from pytest_nnopt.plugin.reporting import USAGE_ERROR, Reporting
-from pytest_nnopt.plugin.run import GATE, gate_of, is_against, open_base_of, progress_of
+from pytest_nnopt.plugin.run import CROWDED, GATE, gate_of, is_against, open_base_of, progress_of
 from pytest_nnopt.plugin.shards import Shard, left_out, shard_of
 
 if TYPE_CHECKING:
@@ -72,14 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         gate_of(config)
     if config.option.nnopt_worker_base is not None:
         gate_of(config)
-    if config.option.nnopt_worker_list is not None:
-        from pytest_nnopt.plugin.against import Listing
-
-        config.pluginmanager.register(Listing(Path(config.option.nnopt_worker_list)), "nnopt-listing")
-    elif config.option.nnopt_worker is not None:
-        config.pluginmanager.register(Measuring(), "nnopt-measuring")
-    elif not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Reporting(config, shard), "nnopt-reporting")
+    _register_roles(config, shard)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -93,6 +86,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     try:
         gate = gate_of(config)
+        gate.crowded = getattr(config, "workerinput", {}).get(CROWDED)
         gate.suite_size = _suite_size(shard_of(config), len(cases))
         cases = _select_shard(config, items, cases)
         gate.prepare({item.nodeid: markers_of(item) for item in cases})
@@ -137,6 +131,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         yield
         factory = item.stash.get(_FACTORY, None)
         message = None if factory is None else _conclude(factory)
+    except CrowdedError as error:
+        _stop_worker(item.session, str(error))
+        raise
     finally:
         if GATE in item.config.stash:
             item.config.stash[GATE].progress.finish()
@@ -159,6 +156,12 @@ def pytest_runtest_makereport(
     return report
 
 
+def _stop_worker(session: pytest.Session, message: str) -> None:
+    """Hand a usage error that shows only now to xdist's controller, and end the worker."""
+    session.config.workeroutput[USAGE_ERROR] = message  # type: ignore[attr-defined]  # xdist adds it
+    session.shouldstop = message
+
+
 def _select_shard(config: pytest.Config, items: list[pytest.Item], cases: list[pytest.Item]) -> list[pytest.Item]:
     """Deselect the cases of other shards, and return those of this one; a measuring process runs what it is told."""
     shard = shard_of(config)
@@ -174,6 +177,22 @@ def _select_shard(config: pytest.Config, items: list[pytest.Item], cases: list[p
 def _suite_size(shard: Shard | None, collected: int) -> int:
     """Return about how many cases all shards have together: one gate decides on all of them."""
     return collected if shard is None or shard.is_ours else collected * shard.count
+
+
+def _register_roles(config: pytest.Config, shard: Shard | None) -> None:
+    """Register the hooks of what this process is: one that measures, a worker of xdist, or the one that reports."""
+    if config.pluginmanager.hasplugin("dsession"):
+        from pytest_nnopt.plugin.gpus import Mapping
+
+        config.pluginmanager.register(Mapping(), "nnopt-mapping")
+    if config.option.nnopt_worker_list is not None:
+        from pytest_nnopt.plugin.against import Listing
+
+        config.pluginmanager.register(Listing(Path(config.option.nnopt_worker_list)), "nnopt-listing")
+    elif config.option.nnopt_worker is not None:
+        config.pluginmanager.register(Measuring(), "nnopt-measuring")
+    elif not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reporting(config, shard), "nnopt-reporting")
 
 
 class Measuring:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 GATE = pytest.StashKey["Gate"]()
 
+CROWDED = "nnopt_crowded"
+"""Key of what xdist's controller tells its workers: why their cases cannot run on a GPU."""
+
 _ALONE = {
     "xdist": ("-n0", "--dist=no"),
     "pytest_cov": ("--no-cov",),

@@ -20,7 +20,7 @@ from pytest_nnopt.baseline.schema import Evidence
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.config import CaseConfig, Settings, load_settings, read_pyproject, resolve_case
 from pytest_nnopt.environment import Match, fields_to_match
-from pytest_nnopt.errors import ConfigError
+from pytest_nnopt.errors import ConfigError, CrowdedError
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.session.progress import NoProgress, Progress
 from pytest_nnopt.statistics.family import plan_for_suite
@@ -88,6 +88,7 @@ class Gate:
         is_update_of_new: whether an update leaves cases alone that have a baseline.
         reason: the user's words for accepting a worse figure.
         progress: follows the measuring.
+        crowded: why cases cannot run on a GPU here; None where they can.
         suite_size: how many cases are decided on together, those of other shards included; 0 where only these are.
     """
 
@@ -105,6 +106,7 @@ class Gate:
     root: Path | None = None
     replay: Path | None = None
     progress: Progress = field(default_factory=NoProgress)
+    crowded: str | None = None
     suite_size: int = 0
     _priors: dict[str, _Priors] = field(default_factory=dict)
     _spent_seconds: float = 0.0
@@ -130,6 +132,8 @@ class Gate:
             ConfigError: a marker is wrong; every wrong one is named.
             BaselineError: a stored baseline cannot be relied upon.
         """
+        if self.settings.device is not None:
+            self.require_room(self.settings.device)
         problems = []
         for test_id, sections in markers.items():
             try:
@@ -140,6 +144,15 @@ class Gate:
             raise ConfigError("\n".join(problems))
         if self.purpose is not Purpose.CHECK:
             self.store.verify()
+
+    def require_room(self, device: str) -> None:
+        """Refuse to run on a GPU that other processes of this run use as well.
+
+        Raises:
+            CrowdedError: there are more processes than GPUs.
+        """
+        if self.crowded is not None and device.startswith("cuda"):
+            raise CrowdedError(self.crowded)
 
     def question(self, case_id: str, test_id: str, environment: Environment) -> Question:
         """Say what a case is asked in this run and what it is compared with.

@@ -14,7 +14,7 @@ from pytest_nnopt.results import speedup_of
 from pytest_nnopt.session.case import CaseRun, conclude_case, inspect_case
 from pytest_nnopt.session.repro import replayed
 from pytest_nnopt.session.worker import WorkerFinished, WorkerRole
-from pytest_nnopt.torch_backend.pair import PairRequest
+from pytest_nnopt.torch_backend.pair import PairRequest, device_of
 from pytest_nnopt.torch_backend.side import ExecutionMode
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class ModelPairFactory:
         self._pairs[case_id] = pair
         if worker is not None and worker.case_id == case_id:
             self._serve(worker, run, case_id)
-        run.reference  # noqa: B018  building it now puts a wrong model's error on the user's own line
+        self._gate.require_room(str(device_of(run.reference)))  # builds it, and a wrong model shows on the user's line
         return pair
 
     def conclude(self) -> str | None:

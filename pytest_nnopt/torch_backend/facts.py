@@ -9,6 +9,7 @@ import re
 import torch
 
 from pytest_nnopt.environment import Environment, FieldValue
+from pytest_nnopt.gpus import VISIBLE, physical_name
 from pytest_nnopt.host import host_facts
 from pytest_nnopt.torch_backend.nvml_facts import gpu_settings
 
@@ -36,10 +37,18 @@ def current_environment(device: torch.device) -> Environment:
 
 
 def device_key(device: torch.device) -> str:
-    """Name the physical device that processes contend for: ``cpu`` for the host, else the GPU's UUID."""
+    """Name the physical device that processes contend for: ``cpu`` for the host, else the GPU's UUID.
+
+    A process's own number for a GPU says nothing to others that see other GPUs. Where torch does not tell the UUID,
+    CUDA's variable does. Of a partition CUDA may tell the UUID of the whole GPU: then its partitions take turns.
+    """
     if device.type != "cuda":
         return device.type
-    return str(getattr(torch.cuda.get_device_properties(device), "uuid", device))
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    if uuid is not None:
+        return str(uuid)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return physical_name(index, os.environ.get(VISIBLE))
 
 
 def _gpu_facts(device: torch.device) -> dict[str, FieldValue]:
