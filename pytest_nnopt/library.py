@@ -12,7 +12,7 @@ from pytest_nnopt.baseline.schema import Evidence
 from pytest_nnopt.config import CaseConfig, CompileConfig, ToleranceConfig, validate_section
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.model import Check, CheckName, CompileAttempt, CompileFacts, CompileStatus, Outcome, Verdict
-from pytest_nnopt.numerics import describe_comparison
+from pytest_nnopt.numerics import describe_agreement, describe_comparison
 from pytest_nnopt.observers import tell
 from pytest_nnopt.results import CaseResult, speedup_of
 from pytest_nnopt.session.case import CaseRun, compile_steps
@@ -195,7 +195,7 @@ def _checks(result: CompileResult) -> Iterator[Check]:
     yield Check(CheckName.COMPILE, outcome, said if result.error is None else f"{said}, since {result.error}")
     if result.numerics is not None:
         within = Outcome.PASSED if result.numerics.is_within else Outcome.FAILED
-        lines = describe_comparison(result.numerics) or [f"{len(result.numerics.leaves)} leaves agree"]
+        lines = describe_comparison(result.numerics) or [describe_agreement(len(result.numerics.leaves))]
         yield Check(CheckName.NUMERICS, within, lines[0], details=tuple(lines[1:]))
 
 

@@ -83,6 +83,11 @@ def format_percent(fraction: float, *, signed: bool = False) -> str:
     return f"{percent:{'+' if signed else ''}.{digits}f} %"
 
 
+def format_count(count: int, one: str, several: str | None = None) -> str:
+    """Return a number of things: ``1 case``, ``2 cases``; ``several`` where that is not made by an s."""
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
 def relative_change(log_ratio: float) -> float:
     """Turn the logarithm of a ratio into a relative change: ``log(1.05)`` becomes ``0.05``."""
     return math.expm1(log_ratio)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_nnopt.numerics.compare import compare_observations
     from pytest_nnopt.numerics.comparison import Lane, LeafComparison, NumericsComparison
-    from pytest_nnopt.numerics.describe import describe_comparison, describe_leaf, describe_problem
+    from pytest_nnopt.numerics.describe import describe_agreement, describe_comparison, describe_leaf, describe_problem
     from pytest_nnopt.numerics.join import join_comparisons, nothing_compared
     from pytest_nnopt.numerics.leaves import Observation
     from pytest_nnopt.numerics.tolerance import Tolerance
@@ -20,6 +20,7 @@ _HOMES = {
     "Observation": "leaves",
     "Tolerance": "tolerance",
     "compare_observations": "compare",
+    "describe_agreement": "describe",
     "describe_comparison": "describe",
     "describe_leaf": "describe",
     "describe_not_compared": "describe",
@@ -35,6 +36,7 @@ __all__ = [
     "Observation",
     "Tolerance",
     "compare_observations",
+    "describe_agreement",
     "describe_comparison",
     "describe_leaf",
     "describe_not_compared",

@@ -39,6 +39,11 @@ def describe_comparison(comparison: NumericsComparison, *, has_headline: bool = 
     return [*lines, *describe_not_compared(comparison), *comparison.notes]
 
 
+def describe_agreement(leaves: int) -> str:
+    """Say that so many leaves agree."""
+    return "1 leaf agrees" if leaves == 1 else f"{leaves} leaves agree"
+
+
 def describe_not_compared(comparison: NumericsComparison) -> list[str]:
     """Name the first few things that exist on one side only, and say how many more there are."""
     missing = comparison.not_compared

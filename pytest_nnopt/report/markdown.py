@@ -13,6 +13,7 @@ from pytest_nnopt.plain import plain_text, spell_out
 from pytest_nnopt.report.failure import describe_failure
 from pytest_nnopt.report.noise import describe_noise
 from pytest_nnopt.report.rows import Row, count_outcomes, rows_of
+from pytest_nnopt.units import format_count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,11 @@ def _head(results: RunResults) -> str:
     if not results.cases:
         return "## nnopt: no case was run\n"
     failed = sum(result.outcome.is_failure for result in results.cases)
-    title = f"{failed} of {len(results.cases)} cases failed" if failed else f"{len(results.cases)} cases, none failed"
+    title = (
+        f"{failed} of {len(results.cases)} cases failed"
+        if failed
+        else f"{format_count(len(results.cases), 'case')}, none failed"
+    )
     facts = [count_outcomes(results.cases)]
     if results.environment:
         facts.append(f"on {_code(Environment(results.environment).name)}")
@@ -125,8 +130,8 @@ def _until_full(parts: Sequence[str], room: int) -> Iterator[str]:
 
 
 def _note(rows: int, explanations: int) -> str:
-    left_out = [f"{rows} cases"] if rows else []
-    left_out += [f"{explanations} explanations"] if explanations else []
+    left_out = [format_count(rows, "case")] if rows else []
+    left_out += [format_count(explanations, "explanation")] if explanations else []
     if not left_out:
         return ""
     what = " and ".join(left_out)

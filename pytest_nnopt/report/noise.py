@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from pytest_nnopt.units import format_percent
+from pytest_nnopt.units import format_count, format_percent
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
@@ -59,7 +59,7 @@ def describe_noise(results: Iterable[CaseResult]) -> str | None:
     between = [noise.between for noise in noises if noise.between is not None]
     fewest, most = min(noise.processes for noise in noises), max(noise.processes for noise in noises)
     parts = [
-        f"{most} process{'es' if most > 1 else ''} a case"
+        f"{format_count(most, 'process', 'processes')} a case"
         if fewest == most
         else f"{fewest} to {most} processes a case",
         f"{_up_to(between)} from process to process" if between else "one process shows no variation between processes",
@@ -73,7 +73,7 @@ def describe_case_noise(noise: Noise) -> str:
     """Say in one line how the times of one case varied."""
     between = "" if noise.between is None else f"{format_percent(noise.between)} from process to process, "
     parts = [
-        f"{noise.processes} process{'es' if noise.processes > 1 else ''}, {noise.blocks} blocks",
+        f"{format_count(noise.processes, 'process', 'processes')}, {noise.blocks} blocks",
         f"{between}{format_percent(noise.within)} within one",
         *_what_was_lost(noise.blocks, noise.dropped, noise.unsteady),
     ]

@@ -9,6 +9,7 @@ from pytest_nnopt.environment import Environment
 from pytest_nnopt.host import host_facts
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.session.gate import Purpose
+from pytest_nnopt.units import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ _ASKED_OF_THE_BASELINE = (CheckName.LATENCY, CheckName.DEVICE_TIME, CheckName.ME
 def describe_run(gate: Gate, test_ids: Sequence[str]) -> list[str]:
     """Return the lines that announce a run of these tests. Neither torch nor a GPU is asked for it."""
     asked = ", ".join(name.value for name in _asked(gate))
-    lines = [f"nnopt: {_count(len(test_ids), 'test')} on {_this_host().name}; checks: {asked or 'none'}"]
+    lines = [f"nnopt: {format_count(len(test_ids), 'test')} on {_this_host().name}; checks: {asked or 'none'}"]
     if gate.purpose is Purpose.UPDATE:
         return [*lines, f"nnopt: baselines are recorded in {gate.store.root.name}/"]
     if gate.base is not None:
@@ -42,7 +43,7 @@ def _describe_baselines(gate: Gate, test_ids: Sequence[str]) -> str:
 def _imported(gate: Gate, test_ids: Sequence[str]) -> str:
     """Say for how many of the tests there are imported times."""
     count = sum(_is_of(test_ids, case_id) for case_id in gate.store.imported())
-    return f" but imported times of {_count(count, 'case')}, which decide nothing" if count else ""
+    return f" but imported times of {format_count(count, 'case')}, which decide nothing" if count else ""
 
 
 def _is_of(test_ids: Sequence[str], case_id: str) -> bool:
@@ -69,7 +70,3 @@ def _asked(gate: Gate) -> list[CheckName]:
 def _this_host() -> Environment:
     """Return what is known of this host without loading torch."""
     return Environment({**host_facts(), "device": "cpu", "torch": importlib.metadata.version("torch")})
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome
-from pytest_nnopt.numerics import describe_comparison, describe_not_compared, describe_problem
+from pytest_nnopt.numerics import describe_agreement, describe_comparison, describe_not_compared, describe_problem
 from pytest_nnopt.verdict.drift import find_drift, judge_drift, told_of_base
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def check_numerics(comparison: NumericsComparison) -> Check:
         details = describe_comparison(comparison, has_headline=True)
         reason = describe_problem(worst)
         return Check(CheckName.NUMERICS, Outcome.FAILED, reason, value=value, limit=1.0, details=tuple(details))
-    count = len(comparison.leaves)
     details = [*describe_not_compared(comparison), *comparison.notes]
-    reason = f"{count} leaves agree, the worst at {worst.excess:.2g} of its limit ({comparison.lane_reason})"
+    agreement = describe_agreement(len(comparison.leaves))
+    reason = f"{agreement}, the worst at {worst.excess:.2g} of its limit ({comparison.lane_reason})"
     return Check(CheckName.NUMERICS, Outcome.PASSED, reason, value=value, limit=1.0, details=tuple(details))

@@ -211,6 +211,6 @@ def test_plain():
         "test_fast (reference)",
     ]
     assert 'nnopt_failed{case="test_model.py::test_fast"} 0' in (path / "metrics.txt").read_text(encoding="utf-8")
-    assert (path / "summary.md").read_text(encoding="utf-8").startswith("## nnopt: 1 cases, none failed")
+    assert (path / "summary.md").read_text(encoding="utf-8").startswith("## nnopt: 1 case, none failed")
     (case,) = project.results()["cases"]
     assert case["timing"]

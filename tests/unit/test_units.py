@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pytest_nnopt.errors import ConfigError
 from pytest_nnopt.units import (
     format_bytes,
+    format_count,
     format_percent,
     format_seconds,
     parse_fraction,
@@ -199,6 +200,11 @@ class TestFormatPercent:
     def test_can_show_the_sign(self) -> None:
         assert format_percent(0.05, signed=True) == "+5.00 %"
         assert format_percent(-0.05, signed=True) == "-5.00 %"
+
+
+def test_things_are_counted_in_words() -> None:
+    assert [format_count(number, "case") for number in (0, 1, 2)] == ["0 cases", "1 case", "2 cases"]
+    assert format_count(2, "process", "processes") == "2 processes"
 
 
 @given(st.floats(-20, 20))

@@ -13,6 +13,7 @@ from pytest_nnopt.numerics import (
     NumericsComparison,
     Tolerance,
     compare_observations,
+    describe_agreement,
     describe_comparison,
     describe_leaf,
     describe_problem,
@@ -172,3 +173,7 @@ def test_the_first_figure_beyond_its_limit_is_told(figures: ErrorFigures, figure
         "output", LeafKind.OUTPUT, "float32", (2,), Lane.FLOAT64, "too large", 2.0, figures, figures, LIMITS
     )
     assert describe_problem(judged) == f"output: too large{figure}"
+
+
+def test_leaves_that_agree_are_counted() -> None:
+    assert [describe_agreement(count) for count in (1, 2)] == ["1 leaf agrees", "2 leaves agree"]

@@ -38,7 +38,7 @@ def test_the_summary_is_a_table_and_sections() -> None:
 
 
 def test_a_run_without_a_failure_or_a_case_says_so() -> None:
-    assert render_markdown(RunResults(environment={}, cases=(SOUND,))).startswith("## nnopt: 1 cases, none failed\n")
+    assert render_markdown(RunResults(environment={}, cases=(SOUND,))).startswith("## nnopt: 1 case, none failed\n")
     assert render_markdown(RunResults(environment={}, cases=())) == "## nnopt: no case was run\n"
 
 
@@ -90,7 +90,7 @@ def test_without_room_the_note_remains() -> None:
 
 def test_only_explanations_may_be_left_out() -> None:
     text = render_markdown(RUN, limit_bytes=2900)
-    assert re.search(r"^> [1-4] explanations did not fit", text, re.MULTILINE)
+    assert re.search(r"^> [1-4] explanations? did not fit", text, re.MULTILINE)
 
 
 def test_a_summary_comes_behind_what_is_there_and_shares_its_limit(tmp_path: Path) -> None:

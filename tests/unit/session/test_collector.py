@@ -146,7 +146,7 @@ def test_every_export_is_written(collector: Collector, tmp_path: Path) -> None:
     collector.receive(CASE_ID, [text_of()], has_passed=True)
     for kind in EXPORTS:
         collector.write_export(kind, tmp_path / kind)
-    assert (tmp_path / "markdown").read_text().startswith("## nnopt: 1 cases, none failed")
+    assert (tmp_path / "markdown").read_text().startswith("## nnopt: 1 case, none failed")
     assert (tmp_path / "openmetrics").read_text().endswith("# EOF\n")
     assert json.loads((tmp_path / "benchmark_json").read_text())["benchmarks"][0]["fullname"] == CASE_ID
     assert not collector.has_problems
