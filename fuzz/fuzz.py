@@ -15,7 +15,9 @@ with atheris.instrument_imports(include=["pytest_nnopt", "yaml", "tomllib", "tom
     from fuzz.targets import TARGETS
 
 _CORPUS = Path(__file__).parent / "corpus"
-_MUTATORS = {"baseline": mutate_json, "environment": mutate_json, "results": mutate_json, "protocol": mutate_lines}
+_MUTATORS = dict.fromkeys(("baseline", "environment", "results", "benchmarks"), mutate_json) | {
+    "protocol": mutate_lines
+}
 _LONGEST = 20_000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from typing import Any
@@ -82,10 +83,10 @@ def _change(holder: list[Any], draw: random.Random) -> None:
     if kind == 0 and part is not holder:
         del part[key]
     elif kind == 1 and isinstance(part, list) and part is not holder:
-        part.insert(key, part[key])
+        part.insert(key, copy.deepcopy(part[key]))
     elif kind == 2 and isinstance(part, dict):
         part[draw.choice(("", "x", "extra", "\x1b", "schema", "case", "\ud800"))] = part.pop(key)
     elif kind == 3 and isinstance(part[key], (int, float)) and not isinstance(part[key], bool):
         part[key] = part[key] * draw.choice((-1, 0, 1e-9, 1e9, 10**20))
     else:
-        part[key] = draw.choice(_VALUES)
+        part[key] = copy.deepcopy(draw.choice(_VALUES))

@@ -34,10 +34,17 @@ def seeds() -> dict[str, dict[str, bytes]]:
     stored = EnvironmentFile(fingerprints={_HERE.digest: dict(_HERE.fields)})
     messages = [Build(cache_dir="/c"), Ready(environment={"device": "cpu"}), Sample(process=make_process()), Stop()]
     lines = [json.dumps(message.model_dump(mode="json")) for message in (*messages, Measure(seed=1))]
+    benchmarks = {
+        "datetime": "2026-01-02T03:04:05+00:00",
+        "machine_info": {"cpu": {"brand_raw": "AMD EPYC"}, "python_version": "3.11.7"},
+        "commit_info": {"id": "0123456789abcdef"},
+        "benchmarks": [{"fullname": "tests/test_a.py::test", "stats": {"median": 0.001, "rounds": 5, "ops": 1e9}}],
+    }
     return {
         "baseline": {"sound.json": make_baseline(_HERE, evidence).model_dump_json(by_alias=True).encode()},
         "environment": {"sound.json": stored.model_dump_json(by_alias=True).encode()},
         "results": {"sound.json": run.model_dump_json(by_alias=True).encode()},
+        "benchmarks": {"sound.json": json.dumps(benchmarks).encode()},
         "pyproject": {
             "sound.toml": b"[tool.nnopt]\nbudget = '2min'\nprocesses = 3\nonly = ['compile']\n"
             b"[tool.nnopt.limits]\nlatency = '5%'\n[tool.nnopt.match]\ntimes = 'any'\n"

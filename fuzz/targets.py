@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pytest_nnopt.baseline.anchor import anchor_of
+from pytest_nnopt.baseline.imported import newest_times
 from pytest_nnopt.baseline.level import comparable_recordings, levels_of
 from pytest_nnopt.baseline.paths import case_path
 from pytest_nnopt.baseline.store import BaselineStore
@@ -34,6 +35,7 @@ from pytest_nnopt.report.junit import junit_properties
 from pytest_nnopt.report.markdown import render_markdown
 from pytest_nnopt.report.openmetrics import render_openmetrics
 from pytest_nnopt.report.terminal import render_section
+from pytest_nnopt.session.merging import Part, merge_results
 from pytest_nnopt.session.protocol import Channel
 
 _CASE = "tests/test_model.py::test_policy"
@@ -79,10 +81,23 @@ def results(content: bytes) -> None:
         texts += [line.text for line in render_section(read.cases, is_verbose=True)]
         texts += [value for case in read.cases for _, value in junit_properties(case)]
         assert not [text for text in texts if "\ud800" <= text[:1] <= "\udfff"]
+        render_markdown(merge_results([Part("a", read), Part("b", read)]))
         _compared(find_evidence(str(path), BaselineStore(_FOLDER / "none")))
         for one in read_candidates(path, is_worse_allowed=True):
             inside = _FOLDER / one.environment.name / case_path(one.result.id)
             assert inside.resolve().is_relative_to(_FOLDER.resolve())
+
+
+def benchmarks(content: bytes) -> None:
+    """Read a file of pytest-benchmark, and take its times over."""
+    path = _FOLDER / "benchmarks.json"
+    _put(path, content)
+    with _refusing():
+        found, left_out = newest_times(path)
+        _shown([{"case": name, "seconds": time.seconds} for name, time in found.items()] or [{"left out": left_out}])
+        store = BaselineStore(_FOLDER / "importing")
+        store.write_imported(found)
+        assert store.imported().keys() == found.keys()
 
 
 def pyproject(content: bytes) -> None:
@@ -128,7 +143,7 @@ def names(content: bytes) -> None:
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (baseline, environment, results, pyproject, profiles_yaml, profiles_toml, protocol, names)
+    for target in (baseline, environment, results, benchmarks, pyproject, profiles_yaml, profiles_toml, protocol, names)
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -36,9 +37,41 @@ def write_text(path: Path, text: str) -> None:
         else:
             _append(path, text)
     except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; {_remedy(error)}") from None
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free space there or choose another place, then run again"
+    return "make its directory writable or choose another"
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if there is one.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; make its directory writable or choose another"
+            f"cannot delete {path}: {error.strerror or error}; make its directory writable, or delete it by hand"
         ) from None
+
+
+def private_directory() -> Path:
+    """Return a directory below the temporary one that all of the user's processes on this host share, and nobody else.
+
+    Raises:
+        OSError: it cannot be made, or somebody else was there first: what is in it could be anything.
+    """
+    directory = Path(tempfile.gettempdir()) / f"pytest-nnopt-{os.getuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise OSError(errno.EPERM, f"{directory} is a link or belongs to another user")
+    return directory
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -193,6 +193,14 @@ class CaseResult(Evidence):
     checks: tuple[CheckRecord, ...] = ()
     context: CaseContext | None = None
 
+    @model_validator(mode="after")
+    def _is_the_worst_of_its_checks(self) -> CaseResult:
+        if self.outcome is not self.verdict.outcome:
+            raise ValueError(
+                f"the outcome {self.outcome.value!r} is not the worst of the checks, {self.verdict.outcome.value!r}"
+            )
+        return self
+
     @classmethod
     def of(cls, verdict: Verdict, evidence: Evidence, context: CaseContext | None = None) -> CaseResult:
         """Join a verdict with its evidence."""

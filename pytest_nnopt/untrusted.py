@@ -47,12 +47,15 @@ def parse_json(content: bytes, *, is_finite: bool = True) -> Any:
         is_finite: whether ``NaN`` and ``Infinity``, which are no JSON, are refused.
 
     Raises:
-        ValueError: it is none, holds a number that is not finite, or is nested too deeply.
+        ValueError: it is none, holds a number that is not finite or half a character, or is nested too deeply.
     """
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant if is_finite else None)
+        values = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant if is_finite else None)
+        if b"\\ud" in content.lower():
+            json.dumps(values, ensure_ascii=False).encode()  # half of a pair cannot be encoded
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    return values
 
 
 def parse_toml(content: bytes) -> dict[str, Any]:
@@ -110,6 +113,8 @@ def _inside(value: Any) -> list[Any]:
         return value
     if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
         raise ValueError("it holds a whole number of more than 64 bits")
+    if isinstance(value, str):
+        value.encode()  # half of a pair cannot be
     if value is None or isinstance(value, (str, int, float)):
         return []
     raise ValueError(f"it holds a {type(value).__name__}, which no setting is")

@@ -21,11 +21,10 @@ Seconds = Annotated[float, Field(ge=0, le=1e9)]  # beyond any measurement, and a
 Duration = Annotated[float, Field(gt=0, le=1e9)]
 Count = Annotated[int, Field(ge=0, le=2**63)]  # beyond any count, and what is computed from it is still finite
 Integer = Annotated[int, Field(ge=-(2**63), le=2**63)]
-Moment = Annotated[  # within what every calendar and plot can show
-    AwareDatetime,
-    Field(ge=datetime(2000, 1, 1, tzinfo=timezone.utc), lt=datetime(2200, 1, 1, tzinfo=timezone.utc)),
-]
-CaseId = Annotated[str, Field(max_length=4096)]  # a longer one makes no file name
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=timezone.utc), datetime(2200, 1, 1, tzinfo=timezone.utc)
+Moment = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]  # what every calendar and plot can show
+LONGEST_CASE_ID = 4096
+CaseId = Annotated[str, Field(max_length=LONGEST_CASE_ID)]
 LogRatio = Annotated[float, Field(ge=-50, le=50)]  # beyond any two times, and its exponential is still finite
 Variance = Annotated[float, Field(ge=0, le=50**2)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]

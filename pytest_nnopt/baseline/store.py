@@ -19,7 +19,7 @@ from pytest_nnopt.baseline.paths import case_path
 from pytest_nnopt.baseline.schema import SCHEMA_VERSION, CaseBaseline, EnvironmentFile
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import BaselineError
-from pytest_nnopt.files import remove_abandoned, write_text
+from pytest_nnopt.files import remove_abandoned, remove_file, write_text
 from pytest_nnopt.untrusted import parse_json, read_bounded
 
 _ENVIRONMENT_FILE = "environment.json"
@@ -133,7 +133,8 @@ class BaselineStore:
                 file = self.root / environment.name / _ENVIRONMENT_FILE
                 self._write(file, EnvironmentFile(fingerprints=fingerprints))
             self._write(path, baseline)
-            remove_abandoned(path.parent)
+            for folder in (path.parent, self.root / environment.name):
+                remove_abandoned(folder)
         return path
 
     def imported(self) -> Mapping[str, ImportedTime]:
@@ -156,7 +157,7 @@ class BaselineStore:
                 self._write(path, ImportedFile(cases=dict(cases)))
             else:
                 self._parsed.pop(path, None)
-                path.unlink(missing_ok=True)
+                remove_file(path)
         return path
 
     def replace_imported(self, case_id: str) -> None:
@@ -205,7 +206,12 @@ class BaselineStore:
         self._refuse_detour(path)
         self._parsed.pop(path, None)  # a clock may be too coarse to tell two writings apart
         values = _rounded(record.model_dump(mode="json", by_alias=True))
-        write_text(path, json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        text = json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        if len(text) > LARGEST_FILE_BYTES:  # all of it is ASCII
+            raise BaselineError(
+                f"{path} would have {len(text)} bytes, and {LARGEST_FILE_BYTES} are read at most; make less of it"
+            )
+        write_text(path, text)
 
 
 class _Stamp(NamedTuple):

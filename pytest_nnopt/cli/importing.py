@@ -42,7 +42,8 @@ def import_times(
         raise ResultsError(_describe_nothing(storage, case, left_out))
     taken = {name: time for name, time in wanted.items() if not store.environments_with(name)}
     if taken and not dry_run:
-        store.write_imported({**store.imported(), **taken})
+        with store.exclusive():
+            store.write_imported({**store.imported(), **taken})
     if as_json:
         print_json(_summary(wanted, taken, left_out, is_trial=dry_run))
     else:

@@ -17,7 +17,8 @@ import typer
 from pytest_nnopt.cli.collected import VARIABLE
 from pytest_nnopt.cli.output import AsJson, print_json, print_line
 from pytest_nnopt.cli.project import BaselineDirectory, open_store
-from pytest_nnopt.errors import BaselineError, OutputError
+from pytest_nnopt.errors import BaselineError
+from pytest_nnopt.files import remove_file
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.store import BaselineStore
@@ -145,10 +146,7 @@ def _delete(root: Path, gone: Sequence[Path]) -> None:
         OutputError: one cannot be deleted.
     """
     for path in gone:
-        try:
-            path.unlink()
-        except OSError as error:
-            raise OutputError(f"cannot delete {path}: {error.strerror}") from None
+        remove_file(path)
         for folder in path.relative_to(root).parents[:-1]:
             if any((root / folder).iterdir()):
                 break

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.files import private_directory
 
 LONGEST_WAIT_SECONDS = 1800.0
 
@@ -43,9 +42,7 @@ def exclusive(
 
 def _lock_directory() -> Path:
     """Return a directory that all of the user's processes on this host share."""
-    directory = Path(tempfile.gettempdir()) / f"pytest-nnopt-{os.getuid()}"
     try:
-        directory.mkdir(exist_ok=True)
+        return private_directory()
     except OSError as error:
-        raise MeasurementError(f"cannot create {directory} for lock files: {error.strerror}; set TMPDIR") from None
-    return directory
+        raise MeasurementError(f"there is no place for lock files: {error}; set TMPDIR") from None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pytest_nnopt.baseline.schema import LONGEST_CASE_ID
 from pytest_nnopt.errors import PairError, SeparationError
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.report.failure import describe_failure
@@ -221,6 +222,11 @@ class ModelPairFactory:
             raise PairError(
                 f"{case_id!r} is made twice; where a test makes several pairs, each has a name: "
                 "model_pair(..., name='b')"
+            )
+        if len(case_id) > LONGEST_CASE_ID:
+            raise PairError(
+                f"{case_id[:100]!r}… has {len(case_id)} characters, and {LONGEST_CASE_ID} are the most; give the "
+                "test's parameters shorter ids: pytest.param(..., id='short')"
             )
         return case_id
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from pytest_nnopt.baseline.anchor import anchors_with
 from pytest_nnopt.baseline.level import with_recording
 from pytest_nnopt.baseline.numbers import NumericsLevel
-from pytest_nnopt.baseline.schema import CaseBaseline, Recording
+from pytest_nnopt.baseline.schema import EARLIEST, LATEST, CaseBaseline, Recording
+from pytest_nnopt.errors import BaselineError
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.statistics.decision import decide_regression
 from pytest_nnopt.units import format_percent
@@ -143,22 +144,38 @@ def commit(store: BaselineStore, message: CaseMessage, *, revision: str | None =
         OutputError: the store cannot be written; what was there is untouched.
     """
     environment = message.to_environment()
-    recording = Recording(
-        recorded=datetime.now(timezone.utc).replace(microsecond=0),
-        environment=environment.digest,
-        revision=revision,
-        reason=message.reason,
-        evidence=message.result.evidence,
-    )
     with store.exclusive():
         baseline = store.read(environment.name, message.result.id)
         before = baseline.recordings if baseline is not None else ()
+        recording = Recording(
+            recorded=_moment_after(before),
+            environment=environment.digest,
+            revision=revision,
+            reason=message.reason,
+            evidence=message.result.evidence,
+        )
         recordings = with_recording(before, recording, replaces=message.recording == "replace")
         anchors = anchors_with(baseline, recording, starts_anew=message.starts_anew)
         after = CaseBaseline(case=message.result.id, recordings=recordings, anchors=anchors)
         path = store.write(environment, after)
         store.replace_imported(message.result.id)
     return path
+
+
+def _moment_after(before: Sequence[Recording]) -> datetime:
+    """Return now, but later than any recording before: a clock that was set back must not turn the history round.
+
+    Raises:
+        BaselineError: the clock is far off.
+    """
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    moment = max([now, *(recording.recorded + timedelta(seconds=1) for recording in before)])
+    if not EARLIEST <= moment < LATEST:
+        raise BaselineError(
+            f"the clock says {now.isoformat()}, and a recording would be of {moment.isoformat()}; set the clock, "
+            "remove recordings of such a time, then record again"
+        )
+    return moment
 
 
 def _compile_changes(before: CompileRecord, now: CompileRecord) -> list[str]:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from pytest_nnopt.errors import OutputError
-from pytest_nnopt.files import short_path, write_text
+from pytest_nnopt.files import private_directory, remove_file, short_path, write_text
 
 
 def names_in(directory: Path) -> list[str]:
@@ -39,7 +40,7 @@ def test_a_failing_write_leaves_the_old_text_and_nothing_else(
     path = tmp_path / "file"
     path.write_text("old")
     monkeypatch.setattr(function, fail)
-    with pytest.raises(OutputError, match=f"cannot write {path}: No space left on device; make its directory writable"):
+    with pytest.raises(OutputError, match=f"cannot write {path}: No space left on device; free space there"):
         write_text(path, "new")
     assert path.read_text() == "old"
     assert names_in(tmp_path) == ["file"]
@@ -124,3 +125,30 @@ def test_paths_below_the_working_directory_are_short(tmp_path: Path, monkeypatch
     assert short_path(str(tmp_path / "a" / "b.py")) == "a/b.py"
     assert short_path("/elsewhere/b.py") == "/elsewhere/b.py"
     assert short_path("<string>") == "<string>"
+
+
+def test_a_file_is_removed_if_there_is_one_and_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for _ in range(2):
+        remove_file(tmp_path / "file")
+    assert names_in(tmp_path) == []
+    with pytest.raises(OutputError, match=r"cannot delete .*; make its directory writable, or delete it by hand"):
+        remove_file(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_directory_that_may_be_anybodys_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    private = private_directory()
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert private_directory() == private
+    private.rmdir()
+    if kind == "link":
+        (tmp_path / "others").mkdir()
+        private.symlink_to(tmp_path / "others")
+    else:
+        private.write_text("in the way")
+    with pytest.raises(OSError, match=r"is a link or belongs to another user|File exists"):
+        private_directory()

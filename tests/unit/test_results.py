@@ -79,3 +79,11 @@ def test_a_baseline_keeps_no_context() -> None:
     result = CaseResult.of(Verdict(CASE_ID, (FULL,)), make_evidence(), context)
     assert result.context == context
     assert result.evidence == make_evidence()
+
+
+def test_an_outcome_is_the_worst_of_the_checks() -> None:
+    values = make_result(make_check(outcome=Outcome.FAILED)).model_dump(mode="json")
+    assert CaseResult.model_validate(values).outcome is Outcome.FAILED
+    for outcome in ("passed", "no_baseline"):
+        with pytest.raises(ValidationError, match=f"the outcome '{outcome}' is not the worst of the checks, 'failed'"):
+            CaseResult.model_validate({**values, "outcome": outcome})

@@ -51,12 +51,17 @@ class TestParseJson:
             (b"1" * 5000, "limit"),
             (b"\xff", "utf-8"),
             (b"{", "Expecting"),
+            (b'{"\\ud800": 1}', "surrogates not allowed"),
+            (b'["\\uDC00"]', "surrogates not allowed"),
         ],
         ids=lambda value: str(value)[:20],
     )
     def test_what_is_none_is_refused(self, content: bytes, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             parse_json(content)
+
+    def test_a_character_may_be_written_as_a_pair(self) -> None:
+        assert parse_json(b'"\\ud83d\\ude00"') == "\U0001f600"
 
     def test_another_tools_numbers_may_be_infinite(self) -> None:
         assert parse_json(b"[Infinity]", is_finite=False) == [float("inf")]
@@ -139,6 +144,7 @@ class TestRequirePlain:
             ({"a": {1, 2}}, "it holds a set, which no setting is"),
             ([b"x"], "it holds a bytes"),
             ({(1, 2): 3}, "it holds a tuple"),
+            ({"a": "\ud800"}, "surrogates not allowed"),
             ([2**64], "a whole number of more than 64 bits"),
             ({2**64: 1}, "a whole number of more than 64 bits"),
         ],

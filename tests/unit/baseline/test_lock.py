@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from filelock import SoftFileLock
 
 from pytest_nnopt.baseline.lock import DirectoryLock
 from pytest_nnopt.errors import BaselineError
@@ -49,3 +51,33 @@ def test_without_a_place_for_its_file_the_remedy_is_named(tmp_path: Path, monkey
     refused = pytest.raises(BaselineError, match=r"cannot lock .*; let TMPDIR name a directory that is writable")
     with refused, DirectoryLock(tmp_path).held():
         pass
+
+
+def test_it_does_not_matter_where_another_process_keeps_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, place = tmp_path / "baselines", tmp_path / "elsewhere"
+    place.mkdir()
+    command = [sys.executable, "-c", HOLD, str(root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        monkeypatch.setattr(tempfile, "tempdir", str(place))
+        waiting = pytest.raises(BaselineError, match=f"has been writing to {root} for 0 s; wait for it or end it")
+        with waiting, DirectoryLock(root, wait_seconds=0.05).held():
+            pass
+        holder.kill()
+    with DirectoryLock(root, wait_seconds=5).held():
+        pass
+
+
+def test_where_a_directory_cannot_be_locked_the_file_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EBADF, "of a network file system")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr("pytest_nnopt.baseline.lock.FileLock", SoftFileLock)
+    with DirectoryLock(tmp_path).held():
+        waiting = pytest.raises(BaselineError, match="has been writing to")
+        with waiting, DirectoryLock(tmp_path, wait_seconds=0.05).held():
+            pass

@@ -348,3 +348,23 @@ def test_all_baselines_of_an_environment_are_read_in_order(store: BaselineStore)
         store.write(HERE, make_baseline(HERE, case=case_id))
     store.write(Environment({"device": "cpu"}), make_baseline(HERE, case="elsewhere.py::test"))
     assert sorted(baseline.case for baseline in store.read_all(HERE.name)) == sorted(ids)
+
+
+def test_what_could_not_be_read_again_is_not_written(store: BaselineStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = store.write(HERE, make_baseline(HERE))
+    before = path.read_text()
+    monkeypatch.setattr("pytest_nnopt.baseline.store.LARGEST_FILE_BYTES", len(before))
+    with pytest.raises(
+        BaselineError, match=f"would have .* bytes, and {len(before)} are read at most; make less of it"
+    ):
+        store.write(HERE, make_baseline(HERE, make_evidence(), make_evidence()))
+    assert path.read_text() == before
+
+
+def test_what_a_killed_process_left_behind_is_removed(store: BaselineStore) -> None:
+    path = store.write(HERE, make_baseline(HERE))
+    leftovers = [folder / ".nnopt-x.tmp" for folder in (path.parent, store.root / HERE.name)]
+    for leftover in leftovers:
+        leftover.write_text("half")
+    store.write(HERE, make_baseline(HERE))
+    assert not any(leftover.exists() for leftover in leftovers)

@@ -66,7 +66,7 @@ def test_a_place_where_no_directory_can_be_made_is_an_error(tmp_path: Path, monk
     in_the_way.write_text("in the way")
     monkeypatch.setattr(tempfile, "tempdir", str(in_the_way))
     with (
-        pytest.raises(MeasurementError, match=r"cannot create .* for lock files: Not a directory; set TMPDIR"),
+        pytest.raises(MeasurementError, match=r"there is no place for lock files: .*Not a directory.*; set TMPDIR"),
         exclusive("cpu"),
     ):
         pass

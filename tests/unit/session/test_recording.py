@@ -14,7 +14,7 @@ from pytest_nnopt.baseline.anchor import anchor_of
 from pytest_nnopt.baseline.level import comparable_recordings, level_of
 from pytest_nnopt.baseline.schema import CompileRecord, Evidence, LeafRecord, OriginRecord, ProcessRecord
 from pytest_nnopt.baseline.store import BaselineStore
-from pytest_nnopt.errors import OutputError
+from pytest_nnopt.errors import BaselineError, OutputError
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.session import recording
 from pytest_nnopt.session.recording import RecordingPlan, commit, plan_recording, propose_refresh
@@ -269,9 +269,20 @@ class TestCommit:
         monkeypatch.setattr(recording, "datetime", SimpleNamespace(now=lambda zone: early))
         self.commit(store, 2)
         assert self.counts(store) == [1, 2]
-        level = level_of(comparable_recordings(store, CASE_ID, HERE)[0])
+        recordings, _ = comparable_recordings(store, CASE_ID, HERE)
+        assert recordings[0].recorded < recordings[1].recorded
+        level = level_of(recordings)
         assert level is not None
         assert len(level.timing) == 3
+
+    def test_a_clock_that_is_far_off_records_nothing(
+        self, store: BaselineStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        early = datetime(1970, 1, 1, tzinfo=timezone.utc)
+        monkeypatch.setattr(recording, "datetime", SimpleNamespace(now=lambda zone: early))
+        with pytest.raises(BaselineError, match=r"the clock says 1970-01-01T00:00:00\+00:00, .*; set the clock"):
+            self.commit(store, 1)
+        assert store.read(HERE.name, CASE_ID) is None
 
     def test_a_failing_write_leaves_the_level_there_was(
         self, store: BaselineStore, monkeypatch: pytest.MonkeyPatch
