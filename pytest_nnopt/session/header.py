@@ -24,10 +24,22 @@ def describe_run(gate: Gate, test_ids: Sequence[str]) -> list[str]:
     asked = ", ".join(name.value for name in _asked(gate))
     lines = [f"nnopt: {format_count(len(test_ids), 'test')} on {_this_host().name}; checks: {asked or 'none'}"]
     if gate.purpose is Purpose.UPDATE:
-        return [*lines, f"nnopt: baselines are recorded in {gate.store.root.name}/"]
+        return [*lines, f"nnopt: baselines are recorded in {gate.store.root.name}/{_also_recorded(gate)}"]
     if gate.base is not None:
         return [*lines, f"nnopt: compared with {gate.base.description}, measured in this run"]
     return lines if gate.purpose is Purpose.CHECK else [*lines, _describe_baselines(gate, test_ids)]
+
+
+def _also_recorded(gate: Gate) -> str:
+    """Name what an update measures beside the checks."""
+    names = [name.value for name in _ASKED_OF_THE_BASELINE if gate.settings.is_asked(name) and _is_possible(name, gate)]
+    return f", with {', '.join(names)}" if names else ""
+
+
+def _is_possible(name: CheckName, gate: Gate) -> bool:
+    """Whether a check may be answered, as far as can be told without torch: on a CPU there are no kernels."""
+    is_on_cpu = gate.settings.device == "cpu" or importlib.metadata.version("torch").endswith("+cpu")
+    return name is not CheckName.DEVICE_TIME or not is_on_cpu
 
 
 def _describe_baselines(gate: Gate, test_ids: Sequence[str]) -> str:
@@ -62,6 +74,7 @@ def _asked(gate: Gate) -> list[CheckName]:
         name
         for name in CheckName
         if gate.settings.is_asked(name)
+        and _is_possible(name, gate)
         and (is_comparing or name not in _ASKED_OF_THE_BASELINE)
         and (is_speedup_declared or name is not CheckName.SPEEDUP)
     ]

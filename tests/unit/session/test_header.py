@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.session.gate import Gate, open_gate
@@ -11,6 +14,12 @@ from tests.builders import CASE_ID, make_baseline, make_environment
 from tests.unit.baseline.test_imported import TIME
 
 OTHER_ID = "tests/test_model.py::test_other"
+
+
+@pytest.fixture(autouse=True)
+def torch_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tests run as if torch were built without CUDA."""
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: "2.13.0+cpu")
 
 
 def opened(root: Path, purpose: str, **command_line: Any) -> Gate:
@@ -46,8 +55,14 @@ def test_baselines_that_are_there_are_counted_by_environment(tmp_path: Path) -> 
         store.write(environment, make_baseline(environment, case=case_id))
     store.write(make_environment(cpu="Third"), make_baseline(make_environment(cpu="Third"), case=f"{CASE_ID}_longer"))
     checks, baselines = lines(tmp_path, "compare")
-    assert checks == "checks: numerics, latency, device_time, memory, compile, compile_time"
+    assert checks == "checks: numerics, latency, memory, compile, compile_time"
     assert baselines == "nnopt: baselines for 1 of 2 on cpu-amd-epyc-2c-torch2.13, 1 of 2 on cpu-other-2c-torch2.13"
+
+
+def test_kernels_are_asked_for_where_there_may_be_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: "2.13.0+cu130")
+    assert "device_time" in lines(tmp_path, "compare")[0]
+    assert "device_time" not in lines(tmp_path, "compare", device="cpu")[0]
 
 
 def test_missing_baselines_are_said_with_the_remedy(tmp_path: Path) -> None:
@@ -65,7 +80,9 @@ def test_imported_times_are_no_baselines(tmp_path: Path) -> None:
 
 
 def test_a_recording_says_where(tmp_path: Path) -> None:
-    assert lines(tmp_path, "update", baseline_dir="levels")[1] == "nnopt: baselines are recorded in levels/"
+    start = "nnopt: baselines are recorded in levels/"
+    assert lines(tmp_path, "update", baseline_dir="levels")[1] == f"{start}, with latency, memory, compile_time"
+    assert lines(tmp_path, "update", baseline_dir="levels", only=("compile",))[1] == start
 
 
 def test_another_revision_is_named(tmp_path: Path) -> None:
