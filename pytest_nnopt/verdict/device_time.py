@@ -54,14 +54,19 @@ def check_device_time(now: Sequence[ProcessRecord], before: Sequence[ProcessReco
 
 def decide_device_time(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], limit: float) -> Decision:
     """Decide whether the kernels' own time grew; arguments as of ``check_device_time``."""
+    seconds = [[p.device_seconds for p in processes if p.device_seconds] for processes in (now, before)]
+    return decide_device_seconds(seconds[0], seconds[1], limit)
+
+
+def decide_device_seconds(now: Sequence[float], before: Sequence[float], limit: float) -> Decision:
+    """Decide whether kernels' seconds per call, one figure a process, grew by more than ``limit``."""
     return decide_regression(
         _estimates(now), _estimates(before), limit=limit, prior=DEFAULT_DEVICE_TIME_PRIOR, plan=DEVICE_TIME_PLAN
     )
 
 
-def _estimates(processes: Sequence[ProcessRecord]) -> list[ProcessEstimate]:
-    """Return each process's kernel time as a logarithm; the spread within a process is far below that between them."""
-    seconds = [process.device_seconds for process in processes if process.device_seconds]
+def _estimates(seconds: Sequence[float]) -> list[ProcessEstimate]:
+    """Return each process's figure as a logarithm; the spread within a process is far below that between them."""
     return [ProcessEstimate(math.log(value), 0.0, 1) for value in seconds]
 
 

@@ -1,0 +1,184 @@
+"""Gates and rules that judge measured processes, drawn anew for every comparison."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks.quality.measuring import Measured
+from benchmarks.quality.rules import RULES
+from pytest_nnopt.model import Outcome
+from pytest_nnopt.statistics.decision import Decision, decide_change, decide_regression
+from pytest_nnopt.statistics.estimate import ProcessEstimate
+from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR, DEFAULT_YARDSTICK_PRIOR
+from pytest_nnopt.statistics.sequential import DEFAULT_LOOKS, SequentialPlan
+from pytest_nnopt.verdict import estimate_of
+from pytest_nnopt.verdict.absolute import SESSION_SHARE, absolute_estimates
+from pytest_nnopt.verdict.device_time import DEVICE_TIME_PLAN, decide_device_seconds
+from pytest_nnopt.verdict.revisions import REVISIONS_PRIOR
+
+LIMIT = 0.05
+DEFAULT_LATENCY_LIMITS = {"cpu": 0.10, "cuda": 0.05}
+DEVICE_LIMIT, DEFAULT_DEVICE_LIMIT = 0.005, 0.02
+"""A slowdown of 1 % is found by a limit below it; the other is what a case has unless it declares another."""
+
+BASELINE_PROCESSES = 10
+DRAWS = 1000
+_DRAWS_OF_A_SEARCH = 200
+POWER = 0.95
+"""Detection that counts as found."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a gate said: whether it failed the case, whether it passed it, and after how many processes."""
+
+    failed: bool
+    passed: bool
+    processes: int
+
+
+Gate = Callable[[Sequence[Measured], Sequence[Measured], float], Answer]
+"""Judges processes against a baseline's, with all of the former's times made longer by a factor."""
+
+Decide = Callable[[Sequence[Measured], Sequence[Measured], float], Decision]
+
+
+def judge_by_rule(rule: str, now: Sequence[Measured], before: Sequence[Measured], factor: float) -> Answer:
+    """Let a rule compare the first process with the first of the baseline."""
+    failed = RULES[rule]([factor * seconds for seconds in now[0].alone], before[0].alone)
+    return Answer(failed, not failed, 1)
+
+
+def judge_by_gate(
+    decide: Decide,
+    now: Sequence[Measured],
+    before: Sequence[Measured],
+    factor: float,
+    *,
+    looks: Sequence[int] = DEFAULT_LOOKS,
+) -> Answer:
+    """Let the gate look after 1, 2, 4 and 8 processes until it knows."""
+    for processes in looks:
+        decision = decide(now[:processes], before[:BASELINE_PROCESSES], factor)
+        if decision.outcome is not Outcome.INCONCLUSIVE or processes >= len(now):
+            break
+    return Answer(decision.outcome is Outcome.FAILED, decision.outcome is not Outcome.INCONCLUSIVE, processes)
+
+
+def decide_relative(now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float) -> Decision:
+    """Decide by the ratio to eager, as where a baseline is stored and the model is as it was."""
+    candidates, baseline = ([estimate_of(m.record) for m in side] for side in (now, before))
+    prior = DEFAULT_GPU_PRIOR if now[0].device == "cuda" else DEFAULT_CPU_PRIOR
+    return decide_regression(_slowed(candidates, factor), baseline, limit=limit, prior=prior, plan=SequentialPlan())
+
+
+def decide_alone(now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float) -> Decision:
+    """Decide by the ratio to the fixed workload, as where the model has changed, and eager with it."""
+    candidates, baseline = (absolute_estimates([m.record for m in side]) for side in (now, before))
+    return decide_regression(
+        _slowed(candidates, factor),
+        baseline,
+        limit=limit,
+        prior=DEFAULT_YARDSTICK_PRIOR,
+        plan=SequentialPlan(),
+        session_share=SESSION_SHARE,
+    )
+
+
+def decide_beside(now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float) -> Decision:
+    """Decide by two revisions that every process measured side by side."""
+    ratios = [m.beside for m in now if m.beside is not None]
+    samples = [ProcessEstimate(ratio.log_ratio, ratio.variance, ratio.blocks) for ratio in ratios]
+    return decide_change(_slowed(samples, factor), limit=limit, prior=REVISIONS_PRIOR, plan=SequentialPlan())
+
+
+def decide_kernels(now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float) -> Decision:
+    """Decide by the kernels' own time."""
+    seconds = [[m.record.device_seconds or math.nan for m in side] for side in (now, before)]
+    return decide_device_seconds([factor * value for value in seconds[0]], seconds[1], limit)
+
+
+def _slowed(estimates: Sequence[ProcessEstimate], factor: float) -> list[ProcessEstimate]:
+    return [ProcessEstimate(e.log_ratio + math.log(factor), e.variance, e.blocks) for e in estimates]
+
+
+def gates_for(device: str, *, with_base: bool) -> Mapping[str, Gate]:
+    """Return the gates that are compared on a device, this project's first."""
+    gates: dict[str, Gate] = {}
+    if device == "cuda":
+        kernels = partial(decide_kernels, limit=DEVICE_LIMIT)
+        gates["**this gate**, device time, limit 0.5 %"] = partial(judge_by_gate, kernels, looks=DEVICE_TIME_PLAN.looks)
+    gates["**this gate**, stored baseline"] = partial(judge_by_gate, partial(decide_relative, limit=LIMIT))
+    if with_base:
+        gates["**this gate**, another revision"] = partial(judge_by_gate, partial(decide_beside, limit=LIMIT))
+    gates["this gate, once the model itself changed"] = partial(judge_by_gate, partial(decide_alone, limit=LIMIT))
+    return {**gates, **{name: partial(judge_by_rule, name) for name in RULES}}
+
+
+def default_gates_for(device: str) -> Mapping[str, Gate]:
+    """Return this project's gates with the limits that a case has unless it declares others."""
+    latency = partial(judge_by_gate, partial(decide_relative, limit=DEFAULT_LATENCY_LIMITS[device]))
+    if device == "cpu":
+        return {"latency, 10 %": latency}
+    kernels = partial(decide_kernels, limit=DEFAULT_DEVICE_LIMIT)
+    return {"latency, 5 %": latency, "device time, 2 %": partial(judge_by_gate, kernels, looks=DEVICE_TIME_PLAN.looks)}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All processes that measured one model in one regime, by slowdown."""
+
+    by_slowdown: Mapping[float, Sequence[Measured]]
+
+    @property
+    def unchanged(self) -> Sequence[Measured]:
+        """The processes without extra work."""
+        return self.by_slowdown[0.0]
+
+    def draw(self, slowdown: float, chooser: random.Random) -> tuple[list[Measured], list[Measured]]:
+        """Return up to eight processes to judge and ten to judge them against, none in both."""
+        before = chooser.sample(self.unchanged, min(BASELINE_PROCESSES, len(self.unchanged) // 2))
+        others = [m for m in self.by_slowdown[slowdown] if not any(m is b for b in before)]
+        return chooser.sample(others, min(DEFAULT_LOOKS[-1], len(others))), before
+
+    def answers(self, gate: Gate, slowdown: float, factor: float = 1.0, draws: int = DRAWS) -> list[Answer]:
+        """Let a gate judge many draws; the same draws for every gate."""
+        chooser = random.Random(f"{slowdown}")
+        return [gate(*self.draw(slowdown, chooser), factor) for _ in range(draws)]
+
+    def true_slowdown(self, slowdown: float) -> float:
+        """Return what the extra work costs in truth, from all processes: in kernels' time on a GPU."""
+        means = [statistics.fmean(map(_log_cost, self.by_slowdown[s])) for s in (0.0, slowdown)]
+        return math.expm1(means[1] - means[0])
+
+    def smallest_found(self, gate: Gate) -> float | None:
+        """Return the smallest slowdown found in 95 % of draws, in steps of a tenth; None beyond a factor of 5."""
+        effect = 0.002
+        while effect < 4:
+            if share([a.failed for a in self.answers(gate, 0.0, 1 + effect, _DRAWS_OF_A_SEARCH)]) >= POWER:
+                return effect
+            effect *= 1.1
+        return None
+
+
+def _log_cost(measured: Measured) -> float:
+    device_seconds = measured.record.device_seconds
+    return estimate_of(measured.record).log_ratio if device_seconds is None else math.log(device_seconds)
+
+
+def share(flags: Sequence[bool]) -> float:
+    """Return the share of true ones."""
+    return sum(flags) / len(flags)
+
+
+def pools_of(measured: Sequence[Measured]) -> dict[tuple[str, bool, str], Pool]:
+    """Sort processes by device, regime and model."""
+    found: dict[tuple[str, bool, str], dict[float, list[Measured]]] = {}
+    for m in measured:
+        found.setdefault((m.device, m.is_stressed, m.model), {}).setdefault(m.slowdown, []).append(m)
+    return {key: Pool(by_slowdown) for key, by_slowdown in found.items()}
