@@ -180,8 +180,11 @@ class Settings(_Section):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Threads that torch computes with in every case; none means half of the usable cores, so that whatever else runs
     on the machine does not hold up every parallel region."""
+    cold_cache: bool = False
+    """Whether a GPU's L2 cache is overwritten before every timed call, as other work would between two calls."""
     budget: Seconds = 60.0
-    """How long the timing of one case may take, in seconds or like ``"2min"``; then it stays undecided."""
+    """How long the timing of one case may take to be decided, in seconds or like ``"2min"``; a recording takes what
+    its processes take."""
     suite_budget: Seconds | None = None
     """How long the timing of all cases together may take, in each of pytest-xdist's workers; what comes later is timed
     in two processes at most."""
@@ -192,7 +195,7 @@ class Settings(_Section):
     effect: Fraction | None = None
     """Tolerated slowdown of every case whose marker does not declare one; the same as ``limits.latency``."""
     processes: Annotated[int, Field(ge=1, le=100)] = 10
-    """How many processes ``--nnopt-update`` measures for a baseline."""
+    """How many processes ``--nnopt-update`` measures for a baseline; up to twice as many where noise asks for it."""
     profiles: dict[str, dict[str, Any]] = {}
     """Named sets of compile options, which ``nnopt_compile(profile="...")`` asks for."""
     profile_file: Annotated[Path, Field(strict=False)] | None = None

@@ -32,6 +32,7 @@ DECISIVE_FIELDS = (
     "torch",
     "cuda",
     "triton",
+    "cold_cache",
     "matmul_precision",
     "deterministic",
     "compiler_settings",
@@ -98,8 +99,12 @@ class Environment:
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits over the decisive fields: equal where times and counters may be compared."""
-        text = json.dumps(self._decisive(), sort_keys=True)
+        """Eight hexadecimal digits over the decisive fields: equal where times and counters may be compared.
+
+        A fact that is unknown counts as absent, so that a field of a later version leaves older digests as they are.
+        """
+        known = {name: value for name, value in self._decisive().items() if value is not None}
+        text = json.dumps(known, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def differences(self, recorded: Environment, fields: Sequence[str] = DECISIVE_FIELDS) -> list[str]:

@@ -64,6 +64,7 @@ class ProcessRecord(Record):
         warmup_seconds: time before the first kept block.
         is_steady: whether warm-up ended because times settled.
         dropped_blocks: blocks thrown away because the machine was disturbed.
+        wall_seconds: one call of the candidate by the host's clock until the GPU is done; None on a CPU.
         kernels: the candidate's kernels by name; empty on a CPU.
         concerns: what on the machine spoke against timing: a sentence by kind.
         base: what was measured of the base beside it; None unless two revisions were compared.
@@ -75,6 +76,7 @@ class ProcessRecord(Record):
     warmup_seconds: Seconds
     is_steady: bool
     dropped_blocks: Count = 0
+    wall_seconds: Duration | None = None
     kernels: dict[str, KernelRecord] = {}
     concerns: dict[str, str] = {}
     base: BaseRecord | None = None

@@ -31,13 +31,19 @@ def describe_evidence(evidence: Evidence) -> Iterator[str]:
 
 
 def median_seconds(timing: Sequence[ProcessRecord]) -> dict[str, float]:
-    """Return the seconds per call of each variant and of the kernels on a device, each the median over processes."""
+    """Return the seconds per call of each variant, each the median over processes.
+
+    On a GPU those of the candidate's kernels follow, and the wall time of a single call of it.
+    """
     seconds = {
         variant: median(process.seconds[variant] for process in timing if variant in process.seconds)
         for variant in dict.fromkeys(variant for process in timing for variant in process.seconds)
     }
     kernels = [process.device_seconds for process in timing if process.device_seconds is not None]
-    return seconds | ({"kernels": median(kernels)} if kernels else {})
+    walls = [process.wall_seconds for process in timing if process.wall_seconds is not None]
+    return seconds | {
+        name: median(figures) for name, figures in (("kernels", kernels), ("single call", walls)) if figures
+    }
 
 
 def _describe_memory(memory: MemoryRecord) -> str:

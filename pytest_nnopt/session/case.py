@@ -68,6 +68,7 @@ class CaseRun:
         config: what the case is held against.
         device: where to move the pair; None leaves it where the test put it.
         threads: how many threads torch computes with until ``close``; None is half of the usable cores.
+        has_cold_cache: whether each timed call finds a GPU's L2 cache overwritten.
         seed: seed of every random number generator before each run that is compared.
     """
 
@@ -78,12 +79,14 @@ class CaseRun:
         *,
         device: str | None = None,
         threads: int | None = None,
+        has_cold_cache: bool = False,
         seed: int = 0,
     ) -> None:
         self._request = request
         self._seed = seed
         self._config = config
         self._device = device
+        self.has_cold_cache = has_cold_cache
         self._scope = contextlib.ExitStack()
         self._scope.enter_context(thread_count(threads))
         self.timing: tuple[ProcessRecord, ...] = ()
@@ -158,7 +161,7 @@ class CaseRun:
     @cached_property
     def environment(self) -> Environment:
         """The fingerprint of this process on the pair's device."""
-        return current_environment(device_of(self.reference))
+        return current_environment(device_of(self.reference), has_cold_cache=self.has_cold_cache)
 
     @cached_property
     def numerics(self) -> NumericsComparison | None:
@@ -200,7 +203,7 @@ class CaseRun:
         candidate = self.require_candidate()
         device = device_of(self.reference)
         with exclusive(device_key(device)), torch_kept_quiet():
-            timed = time_sides([self.reference], [candidate], device, plan)
+            timed = time_sides([self.reference], [candidate], device, plan, has_cold_cache=self.has_cold_cache)
         self.timing = (*self.timing, record_process(timed))
         return self.timing
 
@@ -360,7 +363,7 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
         _numerics(run, question)
         if run.built.side is None:
             return timing, None
-        with gate.spending() as budget_seconds:
+        with gate.spending(is_recording=question.is_updating) as budget_seconds:
             return gather_timing(crew, question, timing, budget_seconds=budget_seconds, progress=gate.progress)
 
 

@@ -112,13 +112,16 @@ class Gate:
     _spent_seconds: float = 0.0
 
     @contextlib.contextmanager
-    def spending(self, now: Callable[[], float] = time.monotonic) -> Iterator[float]:
-        """Give a case's timing the seconds that it may take, and charge the suite for those it took."""
+    def spending(self, now: Callable[[], float] = time.monotonic, *, is_recording: bool = False) -> Iterator[float]:
+        """Give a case's timing the seconds that it may take, and charge the suite for those it took.
+
+        A recording takes what its processes take, as long as the suite's budget lasts.
+        """
         settings = self.settings
         left = math.inf if settings.suite_budget is None else settings.suite_budget - self._spent_seconds
         start = now()
         try:
-            yield min(settings.budget, max(0.0, left))
+            yield max(0.0, left) if is_recording else min(settings.budget, max(0.0, left))
         finally:
             self._spent_seconds += now() - start
 

@@ -151,7 +151,14 @@ class ModelPairFactory:
         if self._gate.replay is not None:
             request, config, seed = replayed(self._gate.replay, case_id, request, config)
         settings = self._gate.settings
-        run = CaseRun(request, config, device=settings.device, threads=settings.threads, seed=seed)
+        run = CaseRun(
+            request,
+            config,
+            device=settings.device,
+            threads=settings.threads,
+            has_cold_cache=settings.cold_cache,
+            seed=seed,
+        )
         pair = ModelPair(case_id, run, self._gate, self._test_id)
         self._pairs[case_id] = pair
         if worker is not None and worker.case_id == case_id:

@@ -42,6 +42,7 @@ def record_process(timed: Timed) -> ProcessRecord:
         warmup_seconds=sample.warmup_seconds,
         is_steady=sample.is_steady,
         dropped_blocks=sample.dropped_blocks,
+        wall_seconds=timed.wall_seconds,
         kernels={} if timed.device is None else _kernels(timed.device),
         concerns={concern.kind.value: concern.text for concern in timed.concerns},
     )

@@ -81,7 +81,8 @@ class RevisionsRun:
         device = device_of(self._cases[0].reference)
         plan = replace(plan, max_blocks=_MOST_BLOCKS, max_seconds=_MOST_SECONDS)
         with exclusive(device_key(device)), torch_kept_quiet():
-            timed = time_revisions(self._placed, *self._makers, device, plan)
+            has_cold_cache = self._cases[0].has_cold_cache
+            timed = time_revisions(self._placed, *self._makers, device, plan, has_cold_cache=has_cold_cache)
         inputs, parameters = describe_differences(self._cases[0].reference, self._cases[1].reference)
         return (_record(timed, inputs, parameters),)
 

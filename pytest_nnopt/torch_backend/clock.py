@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ import torch
 
 if TYPE_CHECKING:
     from pytest_nnopt.measurement.clock import Clock
+
+SINGLE_CALLS = 21
+"""Calls whose median is the wall time of one."""
 
 _FALLBACK_CACHE_BYTES = 64 * 2**20
 
@@ -97,9 +101,20 @@ class CudaClock:
         return sum(_seconds_between(first, last) for first, last in events)
 
 
-def make_clock(device: torch.device) -> Clock:
-    """Return the clock that sees all the work of a call on ``device``."""
-    return CudaClock(device) if device.type == "cuda" else WallClock()
+def make_clock(device: torch.device, *, has_cold_cache: bool = False) -> Clock:
+    """Return the clock that sees all the work of a call on ``device``; a cold cache is a GPU's alone."""
+    return CudaClock(device, flushes_cache=has_cold_cache) if device.type == "cuda" else WallClock()
+
+
+def time_single_calls(call: Callable[[], object], device: torch.device, calls: int = SINGLE_CALLS) -> float | None:
+    """Return the median wall time of one call on an idle GPU, from its start until the GPU is done; None on a CPU.
+
+    Calls in a row overlap: the host prepares the next while the GPU works on the last. A single one waits for both.
+    """
+    if device.type != "cuda":
+        return None
+    clock = CudaClock(device)
+    return statistics.median(clock.time_both(call, 1).host_seconds for _ in range(calls))
 
 
 def _make_event() -> torch.cuda.Event:

@@ -19,8 +19,8 @@ _SET_BY_THE_COMPILER = re.compile(r"TRITON_(PTXAS|CUOBJDUMP|NVDISASM|LIBDEVICE)\
 """The compiler itself sets these when it first compiles, so they say nothing about what a user chose."""
 
 
-def current_environment(device: torch.device) -> Environment:
-    """Fingerprint this process as it would measure on ``device``."""
+def current_environment(device: torch.device, *, has_cold_cache: bool = False) -> Environment:
+    """Fingerprint this process as it would measure on ``device``; a cold cache is named where it is a GPU's."""
     facts: dict[str, FieldValue] = {
         **host_facts(),
         "device": device.type,
@@ -32,7 +32,7 @@ def current_environment(device: torch.device) -> Environment:
         "compiler_settings": _compiler_settings(),
     }
     if device.type == "cuda":
-        facts |= _gpu_facts(device)
+        facts |= _gpu_facts(device) | ({"cold_cache": True} if has_cold_cache else {})
     return Environment(facts)
 
 

@@ -131,7 +131,13 @@ class TimedRevisions:
 
 
 def time_revisions(
-    placed: tuple[Placed, Placed], head: Maker, base: Maker, device: torch.device, plan: Plan
+    placed: tuple[Placed, Placed],
+    head: Maker,
+    base: Maker,
+    device: torch.device,
+    plan: Plan,
+    *,
+    has_cold_cache: bool = False,
 ) -> TimedRevisions:
     """Measure the four variants in interleaved blocks, in the head pair's execution mode."""
     calls: Mapping[Variant, list[Call]] = {
@@ -141,7 +147,7 @@ def time_revisions(
         Variant.BASE_CANDIDATE: [timed_call(side) for side in placed[1].candidates],
     }
     base_calls = [*calls[Variant.BASE_REFERENCE], *calls[Variant.BASE_CANDIDATE]]
-    clock = RevisionClock(make_clock(device), base_calls, head, base)
+    clock = RevisionClock(make_clock(device, has_cold_cache=has_cold_cache), base_calls, head, base)
     gpu = open_gpu_watch(device) if device.type == "cuda" else None
     watches: list[MachineWatch] = [HostWatch(), *([] if gpu is None else [gpu])]
     probe = HostProbe()

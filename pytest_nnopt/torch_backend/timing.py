@@ -13,7 +13,7 @@ from pytest_nnopt.measurement.clock import WatchChain
 from pytest_nnopt.measurement.engine import measure_case
 from pytest_nnopt.measurement.machine import HostProbe, HostWatch, MachineConcern, find_concerns
 from pytest_nnopt.model import ProcessSample, Variant
-from pytest_nnopt.torch_backend.clock import make_clock
+from pytest_nnopt.torch_backend.clock import make_clock, time_single_calls
 from pytest_nnopt.torch_backend.kernels import DeviceProfile, profile_kernels
 from pytest_nnopt.torch_backend.nvml import open_gpu_watch
 from pytest_nnopt.torch_backend.yardstick import make_yardstick
@@ -32,14 +32,23 @@ class Timed:
         sample: interleaved times of both sides and the yardstick.
         concerns: what on the machine spoke against timing.
         device: the candidate's kernels; None on a CPU.
+        wall_seconds: one call of the candidate by the host's clock, until the GPU is done; None on a CPU.
     """
 
     sample: ProcessSample
     concerns: tuple[MachineConcern, ...]
     device: DeviceProfile | None = None
+    wall_seconds: float | None = None
 
 
-def time_sides(references: Sequence[Side], candidates: Sequence[Side], device: torch.device, plan: Plan) -> Timed:
+def time_sides(
+    references: Sequence[Side],
+    candidates: Sequence[Side],
+    device: torch.device,
+    plan: Plan,
+    *,
+    has_cold_cache: bool = False,
+) -> Timed:
     """Measure both sides and the yardstick in interleaved blocks, in the pair's own execution mode.
 
     Args:
@@ -47,6 +56,7 @@ def time_sides(references: Sequence[Side], candidates: Sequence[Side], device: t
         candidates: copies of the optimised side.
         device: where they compute.
         plan: how much to measure.
+        has_cold_cache: whether each call finds a GPU's L2 cache overwritten.
     """
     calls = {
         Variant.REFERENCE: [timed_call(side) for side in references],
@@ -58,11 +68,13 @@ def time_sides(references: Sequence[Side], candidates: Sequence[Side], device: t
     probe = HostProbe()
     before = probe.read()
     with references[0].mode.active():
-        sample = measure_case(calls, make_clock(device), plan, machine=WatchChain(*watches))
+        clock = make_clock(device, has_cold_cache=has_cold_cache)
+        sample = measure_case(calls, clock, plan, machine=WatchChain(*watches))
         after = probe.read()
+        wall_seconds = time_single_calls(calls[Variant.CANDIDATE][0], device)
         profile = profile_kernels(calls[Variant.CANDIDATE][0], device) if device.type == "cuda" else None
     concerns = find_concerns(before, after, torch.get_num_threads())
-    return Timed(sample, (*concerns, *([] if gpu is None else gpu.concerns())), profile)
+    return Timed(sample, (*concerns, *([] if gpu is None else gpu.concerns())), profile, wall_seconds)
 
 
 def timed_call(side: Side) -> Callable[[], object]:

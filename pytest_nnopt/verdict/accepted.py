@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome, Verdict
 from pytest_nnopt.verdict import times
+from pytest_nnopt.verdict.fitness import processes_to_record
 from pytest_nnopt.verdict.judge import judge
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ def judge_drift_since_best(question: Question, observed: Observed, verdict: Verd
 
 
 def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int:
-    """Return how many processes are wanted in all, for the comparison with the present level and with the best one."""
+    """Return how many processes are wanted in all: for the present level, for the best one, and for a recording."""
     wanted = times.wanted_processes(question, timing)
+    if question.is_updating:
+        return max(wanted, processes_to_record(question, timing))
     if question.anchor is None or not question.is_comparing:
         return wanted
     return max(wanted, times.wanted_processes(_since(question, question.anchor), timing))

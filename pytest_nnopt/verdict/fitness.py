@@ -63,12 +63,29 @@ def find_noise(question: Question, timing: Sequence[ProcessRecord]) -> str | Non
     )
 
 
-def _findable(question: Question, noise: VariancePrior, limit: float) -> float:
+def processes_to_record(question: Question, timing: Sequence[ProcessRecord]) -> int:
+    """Return how many processes make a baseline with which the gate finds twice the tolerated slowdown.
+
+    As many as are asked for where that suffices, and where no number would; at most twice as many.
+    """
+    asked, limit = question.recorded_processes, question.latency_limit
+    if not asked or len(timing) < asked:
+        return asked
+    noise = summarise_processes([estimate_of(process) for process in timing], question.prior).noise
+    if _findable(question, noise, limit, 2 * asked) > _FINDABLE * limit:
+        return asked
+    counts = range(asked, 2 * asked + 1)
+    return next(count for count in counts if _findable(question, noise, limit, count) <= _FINDABLE * limit)
+
+
+def _findable(
+    question: Question, noise: VariancePrior, limit: float, baseline_processes: int = _BASELINE_PROCESSES
+) -> float:
     """Return the slowdown that the last look finds in 95 % of runs."""
     return minimum_detectable_effect(
         noise,
         processes=question.plan.max_processes,
-        baseline_processes=_BASELINE_PROCESSES,
+        baseline_processes=baseline_processes,
         limit=limit,
         plan=question.plan,
     )

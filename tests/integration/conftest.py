@@ -80,7 +80,7 @@ def cost(call):
 
 @pytest.fixture(autouse=True)
 def simulated_clock(monkeypatch):
-    monkeypatch.setattr(timing, "make_clock", lambda device: SimulatedClock())
+    monkeypatch.setattr(timing, "make_clock", lambda device, **_: SimulatedClock())
 '''
 
 MODEL = """

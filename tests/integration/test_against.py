@@ -15,7 +15,7 @@ ALSO_OF_REVISIONS = """
 @pytest.fixture(autouse=True)
 def simulated_clock_of_revisions(monkeypatch):
     from pytest_nnopt.torch_backend import revisions
-    monkeypatch.setattr(revisions, "make_clock", lambda device: SimulatedClock())
+    monkeypatch.setattr(revisions, "make_clock", lambda device, **_: SimulatedClock())
 """
 TEST = "def test_model(model_pair):\n    model_pair(Model(), x)\n"
 SLOWER = "Model.seconds, Model.compiled_seconds = 2e-3, 1e-3\n" + TEST

@@ -15,8 +15,9 @@ def test_a_variant_of_some_processes_is_their_median() -> None:
 
 def test_kernels_have_a_time_of_their_own() -> None:
     kernels = {"gemm": KernelRecord(count=2, seconds=3e-4), "relu": KernelRecord(count=1, seconds=1e-4)}
-    process = make_process().model_copy(update={"kernels": kernels})
+    process = make_process().model_copy(update={"kernels": kernels, "wall_seconds": 9e-4})
     assert median_seconds([process])["kernels"] == pytest.approx(4e-4)
+    assert median_seconds([process])["single call"] == 9e-4
 
 
 def test_times_and_their_noise_are_two_lines() -> None:

@@ -209,6 +209,13 @@ class TestBudget:
                 found.append(seconds)
         assert found == [20.0, 15.0, 0.0]
 
+    def test_a_recording_may_take_all_that_the_suite_has_left(self, tmp_path: Path) -> None:
+        gate = self.make_gate(tmp_path, budget="20s", suite_budget="30s")
+        with gate.spending(iter([0.0, 25.0]).__next__, is_recording=True) as seconds:
+            assert seconds == 30.0
+        with gate.spending(iter([25.0, 26.0]).__next__, is_recording=True) as seconds:
+            assert seconds == 5.0
+
     def test_without_a_suites_budget_every_case_gets_its_own(self, tmp_path: Path) -> None:
         gate, clock = self.make_gate(tmp_path, budget="20s"), iter([0.0, 1000.0, 1000.0, 1001.0])
         for _ in range(2):

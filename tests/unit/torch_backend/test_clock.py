@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pytest_nnopt.torch_backend import clock
-from pytest_nnopt.torch_backend.clock import CudaClock, WallClock, make_clock
+from pytest_nnopt.torch_backend.clock import CudaClock, WallClock, make_clock, time_single_calls
 
 
 @pytest.fixture
@@ -37,6 +37,8 @@ def test_wall_clock_goes_forward() -> None:
 
 def test_cpu_gets_the_wall_clock() -> None:
     assert isinstance(make_clock(torch.device("cpu")), WallClock)
+    assert isinstance(make_clock(torch.device("cpu"), has_cold_cache=True), WallClock)
+    assert time_single_calls(lambda: None, torch.device("cpu")) is None
 
 
 class FakeCuda:
@@ -117,3 +119,21 @@ def test_cuda_clock_makes_each_call_with_a_cold_cache(gpu: torch.device) -> None
     seconds = CudaClock(gpu, flushes_cache=True).time_calls(lambda: calls.append(None), 5)
     assert len(calls) == 5
     assert seconds >= 0
+
+
+@pytest.mark.gpu
+def test_a_single_call_takes_longer_by_the_hosts_clock_than_its_work(gpu: torch.device) -> None:
+    matrix = torch.randn(2048, 2048, device=gpu)
+    seconds = time_single_calls(lambda: matrix @ matrix, gpu)
+    assert seconds is not None
+    assert seconds > 2 * 2048**3 / 2e15
+
+
+@pytest.mark.gpu
+def test_a_cold_cache_slows_what_would_fit_into_it(gpu: torch.device) -> None:
+    values = torch.zeros(2**22, device=gpu)
+    warm, cold = (make_clock(gpu, has_cold_cache=is_cold) for is_cold in (False, True))
+    for clock in (warm, cold):
+        clock.time_calls(lambda: values.add_(1), 20)
+    assert isinstance(cold, CudaClock)
+    assert cold._flush_buffer is not None

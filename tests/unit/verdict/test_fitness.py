@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_nnopt.torch_backend.nvml import GpuState, find_gpu_concerns
-from pytest_nnopt.verdict.fitness import find_noise, find_unsoundness
+from pytest_nnopt.verdict import wanted_processes
+from pytest_nnopt.verdict.fitness import find_noise, find_unsoundness, processes_to_record
+from pytest_nnopt.baseline.schema import ProcessRecord
 from tests.builders import make_config, make_process, make_question, make_timing
 
 HOT = {"thermal": "the GPU is held back by power brake"}
@@ -44,3 +46,26 @@ def test_the_same_noise_may_be_too_much_for_a_narrow_limit() -> None:
     assert text is not None
     assert "the limit of 0.50 % needs at most 0.3" in text
     assert "nnopt_limits(latency=...)" in text
+
+
+def scattered(sd: float, count: int) -> tuple[ProcessRecord, ...]:
+    return tuple(make_process(sd * (-1) ** index) for index in range(count))
+
+
+@pytest.mark.parametrize(
+    ("sd", "wanted"),
+    [
+        pytest.param(0.01, 10, id="ten show enough"),
+        pytest.param(0.067, 13, id="some more show enough"),
+        pytest.param(0.30, 10, id="no number would"),
+    ],
+)
+def test_a_recording_takes_the_processes_that_the_gate_needs(sd: float, wanted: int) -> None:
+    question = make_question(make_config(latency=0.05), recorded_processes=10, is_updating=True)
+    assert processes_to_record(question, scattered(sd, 9)) == 10
+    assert processes_to_record(question, scattered(sd, 10)) == wanted
+    assert wanted_processes(question, scattered(sd, 10)) == wanted
+
+
+def test_nothing_is_recorded_unasked() -> None:
+    assert processes_to_record(make_question(), scattered(0.01, 4)) == 0
