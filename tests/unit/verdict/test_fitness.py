@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from pytest_nnopt.torch_backend.nvml import GpuState, find_gpu_concerns
 from pytest_nnopt.verdict import wanted_processes
 from pytest_nnopt.verdict.fitness import find_noise, find_unsoundness, processes_to_record
-from pytest_nnopt.baseline.schema import ProcessRecord
 from tests.builders import make_config, make_process, make_question, make_timing
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import ProcessRecord
 
 HOT = {"thermal": "the GPU is held back by power brake"}
 (SHARED,) = ({concern.kind.value: concern.text} for concern in find_gpu_concerns(GpuState(foreign_processes=2)))
