@@ -35,14 +35,18 @@ DECISIVE_FIELDS = (
     "cold_cache",
     "matmul_precision",
     "deterministic",
+    "backend_flags",
     "compiler_settings",
 )
 """Fields that must agree before times or counters are compared; of versions, major and minor part."""
 
+_LATER_FIELDS = ("backend_flags", "cold_cache")
+"""Decisive fields that fingerprints once lacked: where there is nothing to tell, what they were recorded for counts."""
+
 GRAPH_FIELDS = ("device", "torch", "matmul_precision", "deterministic", "compiler_settings")
 """Fields that must agree before the counters of captured graphs are compared; no machine's speed is among them."""
 
-_CODE_FIELDS = {"cpu": ("isa", "threads"), "cuda": ("gpu", "capability", "cuda", "triton")}
+_CODE_FIELDS = {"cpu": ("isa", "threads"), "cuda": ("gpu", "capability", "cuda", "triton", "backend_flags")}
 """By device, the fields that generated code depends on as well: its kernels are compared where these agree, too."""
 
 _VERSION_FIELDS = ("torch", "cuda", "triton")
@@ -101,10 +105,11 @@ class Environment:
     def digest(self) -> str:
         """Eight hexadecimal digits over the decisive fields: equal where times and counters may be compared.
 
-        A fact that is unknown counts as absent, so that a field of a later version leaves older digests as they are.
+        A field of a later version counts only where there is something to tell, and leaves older digests as they are.
         """
-        known = {name: value for name, value in self._decisive().items() if value is not None}
-        text = json.dumps(known, sort_keys=True)
+        decisive = self._decisive()
+        told = {name: decisive[name] for name in decisive if name not in _LATER_FIELDS or decisive[name] is not None}
+        text = json.dumps(told, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def differences(self, recorded: Environment, fields: Sequence[str] = DECISIVE_FIELDS) -> list[str]:

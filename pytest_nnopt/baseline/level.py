@@ -89,9 +89,22 @@ def _times_alone(recording: Recording) -> Recording:
     return recording.model_copy(update={"evidence": Evidence(timing=recording.evidence.timing)})
 
 
-def _explain_missing(store: BaselineStore, case_id: str, environment: Environment) -> str:
+def unused_recordings(store: BaselineStore, case_id: str, environment: Environment) -> str:
+    """Say which recordings of a case there are that are not compared with, and why; empty where there are none.
+
+    Raises:
+        BaselineError: a baseline of the case cannot be relied upon.
+    """
+    baseline = store.read(environment.name, case_id)
+    if baseline is not None:
+        return f"what is there was recorded under other conditions ({_conditions(store, baseline, environment)})"
     elsewhere = [_name_differences(store, name, case_id, environment) for name in store.environments_with(case_id)]
-    known = f" (there are baselines for {', '.join(elsewhere)})" if elsewhere else ""
+    return f"there are baselines for {', '.join(elsewhere)}" if elsewhere else ""
+
+
+def _explain_missing(store: BaselineStore, case_id: str, environment: Environment) -> str:
+    unused = unused_recordings(store, case_id, environment)
+    known = f" ({unused})" if unused else ""
     return f"no baseline for {case_id!r} on {environment.name!r}{known}; record one with pytest --nnopt-update"
 
 
@@ -104,10 +117,14 @@ def _name_differences(store: BaselineStore, name: str, case_id: str, environment
 
 
 def _explain_foreign(store: BaselineStore, baseline: CaseBaseline, environment: Environment) -> str:
+    return (
+        f"the baseline of {baseline.case!r} on {environment.name!r} was recorded under other conditions "
+        f"({_conditions(store, baseline, environment)}); restore them or record a new one with pytest --nnopt-update"
+    )
+
+
+def _conditions(store: BaselineStore, baseline: CaseBaseline, environment: Environment) -> str:
+    """Name what the newest recording depends on that differs here, with both values."""
     recorded = store.fingerprint(environment.name, baseline.recordings[-1].environment)
     differences = environment.differences(recorded) if recorded is not None else []
-    which = "; ".join(differences) or "its fingerprint is missing from environment.json"
-    return (
-        f"the baseline of {baseline.case!r} on {environment.name!r} was recorded under other conditions ({which}); "
-        "restore them or record a new one with pytest --nnopt-update"
-    )
+    return "; ".join(differences) or "its fingerprint is missing from environment.json"

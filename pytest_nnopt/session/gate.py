@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_nnopt.baseline.anchor import anchor_of
 from pytest_nnopt.baseline.compilation import CompileLevel, foreign_compilation
 from pytest_nnopt.baseline.elsewhere import Elsewhere, level_elsewhere
-from pytest_nnopt.baseline.level import comparable_recordings, level_of, levels_of
+from pytest_nnopt.baseline.level import comparable_recordings, level_of, levels_of, unused_recordings
 from pytest_nnopt.baseline.numbers import VALUE_FIELDS, NumericsLevel, foreign_numerics
 from pytest_nnopt.baseline.schema import Evidence
 from pytest_nnopt.baseline.store import BaselineStore
@@ -180,6 +180,7 @@ class Gate:
             is_updating=is_updating,
             baseline=level if times is None else Evidence(timing=times.evidence.timing),
             missing_reason=missing_reason,
+            unused=unused_recordings(self.store, case_id, environment) if missing_reason else "",
             is_recording_missing=self.settings.missing == "record",
             foreign_times=times,
             foreign_memory=self._elsewhere("memory", case_id, environment, level),

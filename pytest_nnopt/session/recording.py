@@ -84,7 +84,8 @@ def plan_recording(
     if refusal is not None:
         return RecordingPlan(refusal=refusal)
     if question.baseline is None:
-        return RecordingPlan("replace", (describe_new(question.imported, result.timing),), starts_anew=True)
+        changed = (describe_new(question.imported, result.timing), question.unused)
+        return RecordingPlan("replace", tuple(filter(None, changed)), starts_anew=True)
     changes = _changes(question, question.baseline, result)
     worse = (*worse, *changes.worse)
     if worse and reason is None:

@@ -18,6 +18,18 @@ _HARMLESS_SETTINGS = ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS"
 _SET_BY_THE_COMPILER = re.compile(r"TRITON_(PTXAS|CUOBJDUMP|NVDISASM|LIBDEVICE)\w*_PATH")
 """The compiler itself sets these when it first compiles, so they say nothing about what a user chose."""
 
+_FLAGS = {
+    "cudnn.enabled": True,
+    "cudnn.benchmark": False,
+    "cudnn.deterministic": False,
+    "cudnn.allow_tf32": True,
+    "cuda.matmul.allow_fp16_reduced_precision_reduction": True,
+    "cuda.matmul.allow_bf16_reduced_precision_reduction": True,
+    "cuda.matmul.allow_fp16_accumulation": False,
+}
+"""Flags of ``torch.backends`` that choose kernels or their precision, with their defaults; TF32 of products is
+``matmul_precision``."""
+
 
 def current_environment(device: torch.device, *, has_cold_cache: bool = False) -> Environment:
     """Fingerprint this process as it would measure on ``device``; a cold cache is named where it is a GPU's."""
@@ -59,8 +71,27 @@ def _gpu_facts(device: torch.device) -> dict[str, FieldValue]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch leaves it untyped
         "triton": _installed_version("triton"),
+        "backend_flags": _backend_flags(),
         **gpu_settings(getattr(torch.cuda.get_device_properties(device), "uuid", None)),
     }
+
+
+def _backend_flags() -> str | None:
+    """Name the flags of cuDNN and cuBLAS that are not at their default; None where all of them are."""
+    found = {name: _flag(name) for name in _FLAGS}
+    changed = [f"{name}={found[name]}" for name in sorted(found) if found[name] not in (None, _FLAGS[name])]
+    return " ".join(changed) or None
+
+
+def _flag(name: str) -> object:
+    """Return a flag of ``torch.backends``; None where this torch lacks it or, after newer settings, refuses to tell."""
+    value: object = torch.backends
+    try:
+        for part in name.split("."):
+            value = getattr(value, part)
+    except (AttributeError, RuntimeError):
+        return None
+    return value
 
 
 def _compiler_settings() -> str:

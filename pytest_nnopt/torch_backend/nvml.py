@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from pytest_nnopt.measurement.machine import ConcernKind, MachineConcern
+from pytest_nnopt.torch_backend.nvml_facts import handle_of
 
 CLOCK_TOLERANCE = 0.1
 """A block during which the clock changed by more than this fraction is dropped."""
@@ -113,7 +114,7 @@ def open_gpu_watch(device: torch.device) -> GpuWatch | UnknownGpuWatch:
         return UnknownGpuWatch("the package nvidia-ml-py is missing; install it")
     try:
         nvml.nvmlInit()
-        return GpuWatch(NvmlDevice(nvml, f"GPU-{uuid}").read)
+        return GpuWatch(NvmlDevice(nvml, uuid).read)
     except nvml.NVMLError as error:
         return UnknownGpuWatch(f"NVML answers '{error}'; check the driver with nvidia-smi")
 
@@ -128,12 +129,12 @@ class NvmlDevice:
 
     Args:
         nvml: the ``pynvml`` module, initialised.
-        uuid: the GPU's identity, ``GPU-...``, since NVML numbers GPUs regardless of ``CUDA_VISIBLE_DEVICES``.
+        uuid: the GPU's identity as torch tells it, since NVML numbers GPUs regardless of ``CUDA_VISIBLE_DEVICES``.
     """
 
-    def __init__(self, nvml: Any, uuid: str) -> None:
+    def __init__(self, nvml: Any, uuid: object) -> None:
         self._nvml = nvml
-        self._handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        self._handle = handle_of(nvml, uuid)
 
     def read(self) -> GpuState:
         """Return the state now; what the driver refuses to tell is None."""

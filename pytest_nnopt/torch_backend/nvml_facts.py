@@ -28,13 +28,11 @@ def gpu_settings(
         return unknown
     try:
         nvml.nvmlInit()
-        identity = str(uuid)
-        handle = nvml.nvmlDeviceGetHandleByUUID(
-            identity if identity.startswith(("GPU-", "MIG-")) else f"GPU-{identity}"
-        )
+        handle = handle_of(nvml, uuid)
     except nvml.NVMLError:
         return unknown
-    ask = _asking(nvml, handle)
+    whole = _answer(nvml, lambda: nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle))
+    ask = _asking(nvml, handle if whole is None else whole)
     watts = ask("nvmlDeviceGetEnforcedPowerLimit")
     clocks = [ask("nvmlDeviceGetApplicationsClock", kind) for kind in (nvml.NVML_CLOCK_SM, nvml.NVML_CLOCK_MEM)]
     mig = ask("nvmlDeviceGetMigMode")
@@ -44,6 +42,21 @@ def gpu_settings(
         "power_limit_watts": None if watts is None else round(watts / 1000),
         "application_clocks": None if None in clocks else f"{clocks[0]}/{clocks[1]} MHz",
     }
+
+
+def handle_of(nvml: Any, uuid: object) -> Any:
+    """Return NVML's handle of a GPU, or of a partition of one; torch tells their identities without saying of which.
+
+    Raises:
+        NVMLError: NVML knows neither.
+    """
+    identity = str(uuid)
+    if identity.startswith(("GPU-", "MIG-")):
+        return nvml.nvmlDeviceGetHandleByUUID(identity)
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}")
+    except nvml.NVMLError:
+        return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{identity}")
 
 
 def _asking(nvml: Any, handle: Any) -> Callable[..., Any]:

@@ -61,6 +61,7 @@ class Question:
         is_updating: whether the evidence is to become part of the baseline.
         baseline: the level to compare with; None where there is none.
         missing_reason: why there is no baseline, with the remedy.
+        unused: which recordings there are that are not compared with, and why; empty where there are none.
         foreign_compilation: where the baseline holds no compilation, one recorded elsewhere whose counters may be
             compared with.
         foreign_numerics: where the baseline holds no numbers, ones recorded elsewhere.
@@ -85,6 +86,7 @@ class Question:
     is_updating: bool = False
     baseline: Evidence | None = None
     missing_reason: str = ""
+    unused: str = ""
     is_recording_missing: bool = False
     work: WorkRecord | None = None
     base: str | None = None
@@ -157,7 +159,8 @@ class Question:
 def without_baseline(question: Question, name: CheckName, limit: float | None) -> Check:
     """Return the answer to a comparison that has nothing to compare with."""
     if question.is_recording_missing:
-        reason = "there was no baseline to compare with; this run records it"
+        known = f" ({question.unused})" if question.unused else ""
+        reason = f"there was no baseline to compare with{known}; this run records it"
         return Check(name, Outcome.SKIPPED, reason, limit=limit)
     return Check(name, Outcome.NO_BASELINE, question.missing_reason, limit=limit)
 

@@ -203,6 +203,11 @@ def test_a_baseline_of_other_conditions_names_what_differs(project: Project) -> 
     result = project.run("--nnopt-baseline")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*recorded under other conditions (threads: 99 → *"])
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\n")
+    result = project.run("--nnopt-update", "--nnopt-only=compile")
+    result.stdout.fnmatch_lines(
+        ["recorded baselines/*: new, what is there was recorded under other conditions (threads: 99 → *)"]
+    )
 
 
 def test_plain_pytest_reads_no_baseline(project: Project) -> None:

@@ -60,6 +60,14 @@ def test_other_fields_do_not_matter() -> None:
     assert here.differences(there) == []
 
 
+def test_a_field_that_fingerprints_once_lacked_keeps_what_was_recorded_comparable() -> None:
+    here = make_environment()
+    assert here.digest == "ae63e2dc"
+    assert make_environment(backend_flags=None).digest == here.digest
+    assert make_environment(cold_cache=None).digest == here.digest
+    assert make_environment(backend_flags="cudnn.benchmark=True").digest != here.digest
+
+
 def test_versions_matter_up_to_their_minor_part() -> None:
     here = make_environment(torch="2.13.0+cpu")
     assert here.digest == make_environment(torch="2.13.1").digest

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from pytest_nnopt.baseline.level import MOST_PROCESSES, comparable_recordings, level_of, levels_of, with_recording
+from pytest_nnopt.baseline.level import (
+    MOST_PROCESSES,
+    comparable_recordings,
+    level_of,
+    levels_of,
+    unused_recordings,
+    with_recording,
+)
 from pytest_nnopt.baseline.schema import CaseBaseline, Evidence, LeafRecord, MemoryRecord, Recording
 from pytest_nnopt.baseline.store import BaselineStore
 from tests.builders import (
@@ -71,6 +78,17 @@ def test_a_missing_fingerprint_is_said(store: BaselineStore) -> None:
     store.write(OTHER_THREADS, make_baseline(OTHER_THREADS))
     (store.root / HERE.name / "environment.json").unlink()
     assert "(its fingerprint is missing from environment.json)" in comparable_recordings(store, CASE_ID, HERE)[1]
+
+
+def test_what_is_recorded_and_not_compared_with_is_named(store: BaselineStore) -> None:
+    assert unused_recordings(store, CASE_ID, HERE) == ""
+    elsewhere = make_environment(cpu="Other")
+    store.write(elsewhere, make_baseline(elsewhere))
+    said = "there are baselines for 'cpu-other-2c-torch2.13' (cpu: Other → AMD EPYC)"
+    assert unused_recordings(store, CASE_ID, HERE) == said
+    store.write(OTHER_THREADS, make_baseline(OTHER_THREADS))
+    said = "what is there was recorded under other conditions (threads: 1 → 2)"
+    assert unused_recordings(store, CASE_ID, HERE) == said
 
 
 def test_no_recordings_make_no_level() -> None:

@@ -58,6 +58,10 @@ class TestPlanRecording:
             ({"is_comparing": True, "is_recording_missing": True}, NEW),
             ({"is_comparing": True, "is_recording_missing": True, "baseline": make_evidence()}, NOT_AT_ALL),
             ({"is_updating": True}, NEW),
+            (
+                {"is_updating": True, "unused": "there are baselines for 'a' (cpu: x → y)"},
+                RecordingPlan("replace", ("new", "there are baselines for 'a' (cpu: x → y)"), starts_anew=True),
+            ),
             ({"is_updating": True, "baseline": make_evidence()}, RecordingPlan("append")),
         ],
     )

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from pytest_nnopt.environment import DECISIVE_FIELDS
+from pytest_nnopt.torch_backend import facts
 from pytest_nnopt.torch_backend.facts import current_environment, device_key
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)
 VERSION_FIELDS = {"gpu", "capability", "cuda", "triton"}
-GPU_FIELDS = {*VERSION_FIELDS, "mig", "power_limit_watts", "application_clocks"}
+GPU_FIELDS = {*VERSION_FIELDS, "backend_flags", "cold_cache", "mig", "power_limit_watts", "application_clocks"}
 
 
 @pytest.fixture
@@ -77,6 +78,16 @@ def test_a_gpu_tells_its_name_and_versions(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("gpu")
+def test_a_gpu_tells_which_flags_of_its_libraries_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("benchmark", "deterministic"):
+        monkeypatch.setattr(torch.backends.cudnn, name, False)
+    assert current_environment(GPU).fields["backend_flags"] is None
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr("pytest_nnopt.torch_backend.facts._FLAGS", {**facts._FLAGS, "no.such.flag": True})
+    assert current_environment(GPU).fields["backend_flags"] == "cudnn.benchmark=True"
+
+
+@pytest.mark.usefixtures("gpu")
 def test_a_package_that_is_not_installed_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(package: str) -> str:
         raise importlib.metadata.PackageNotFoundError(package)
@@ -90,4 +101,4 @@ def test_processes_contend_for_the_host_or_for_one_gpu(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="GPU-1234"))
     assert device_key(GPU) == "GPU-1234"
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace())
-    assert device_key(GPU) == "cuda:0"
+    assert device_key(GPU) == "cuda-0"

@@ -35,6 +35,9 @@ class FakeNvml:
         assert uuid == "GPU-12"
         return uuid
 
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: str) -> str:
+        raise FakeNvml.NVMLError("Invalid Argument")
+
     def nvmlSystemGetDriverVersion(self) -> bytes:
         return b"580.65"
 
@@ -61,6 +64,28 @@ def test_a_gpu_tells_how_it_is_set_up(uuid: str) -> None:
 def test_what_the_driver_refuses_to_tell_is_unknown() -> None:
     refusing = FakeNvml("nvmlDeviceGetMigMode", "nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetApplicationsClock")
     assert gpu_settings("12", load=lambda: refusing) == {**UNKNOWN, "driver": "580.65"}
+
+
+class PartitionedNvml(FakeNvml):
+    """A driver with a GPU that is partitioned; its settings are known of the whole alone."""
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        if uuid != "MIG-7":
+            raise FakeNvml.NVMLError("Not Found")
+        return uuid
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: str) -> str:
+        return f"whole of {handle}"
+
+    def nvmlDeviceGetMigMode(self, handle: str) -> list[int]:
+        assert handle == "whole of MIG-7"
+        return [1, 1]
+
+
+@pytest.mark.parametrize("uuid", ["7", "MIG-7"])
+def test_a_partition_tells_the_settings_of_its_gpu(uuid: str) -> None:
+    settings = gpu_settings(uuid, load=PartitionedNvml)
+    assert (settings["mig"], settings["power_limit_watts"]) == (True, 700)
 
 
 def missing() -> None:

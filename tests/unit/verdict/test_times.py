@@ -123,6 +123,11 @@ class TestLatency:
             Outcome.SKIPPED,
             "there was no baseline to compare with; this run records it",
         )
+        question = make_question(is_comparing=True, is_recording_missing=True, unused="there are baselines for 'a'")
+        check = check_latency(question, make_timing())
+        assert (
+            check.reason == "there was no baseline to compare with (there are baselines for 'a'); this run records it"
+        )
 
     def test_a_baseline_without_times_is_none(self) -> None:
         check = self.check(1.0, baseline=Evidence(compile=make_compile_record()))
