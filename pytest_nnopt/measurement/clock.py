@@ -44,6 +44,25 @@ class Unwatched:
         return None
 
 
+class InTurns:
+    """A watch that waits before each block until it is this process's turn.
+
+    Args:
+        turn: returns when it is.
+    """
+
+    def __init__(self, turn: Callable[[], None]) -> None:
+        self._turn = turn
+
+    def before(self) -> None:
+        """Wait."""
+        self._turn()
+
+    def after(self) -> str | None:
+        """Return None."""
+        return None
+
+
 class WatchChain:
     """Several watches as one; the first that objects gives the reason."""
 

@@ -142,8 +142,8 @@ class CaseTimer:
         if self.is_complete:
             return False
         self.warm_up()
-        start = self._clock.now()
         self._machine.before()
+        start = self._clock.now()
         block = self._time_block()
         reason = self._machine.after()
         self._spent_seconds += self._clock.now() - start

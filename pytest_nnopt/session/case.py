@@ -194,16 +194,23 @@ class CaseRun:
         """How far the candidate's numbers may be from the reference's."""
         return Tolerance(**self._config.tolerance.model_dump(exclude={"samples"}))
 
-    def measure_process(self, plan: Plan) -> tuple[ProcessRecord, ...]:
+    def measure_process(self, plan: Plan, turn: Callable[[], None] | None = None) -> tuple[ProcessRecord, ...]:
         """Time both sides in this process, add the sample to ``timing`` and return all of it.
+
+        Args:
+            plan: how much to measure.
+            turn: waits until it is this process's turn; whoever gives the turns holds the device's lock.
 
         Raises:
             PairError: there is no candidate to time.
         """
         candidate = self.require_candidate()
         device = device_of(self.reference)
-        with exclusive(device_key(device)), torch_kept_quiet():
-            timed = time_sides([self.reference], [candidate], device, plan, has_cold_cache=self.has_cold_cache)
+        lock = exclusive(device_key(device)) if turn is None else contextlib.nullcontext()
+        with lock, torch_kept_quiet():
+            timed = time_sides(
+                [self.reference], [candidate], device, plan, has_cold_cache=self.has_cold_cache, turn=turn
+            )
         self.timing = (*self.timing, record_process(timed))
         return self.timing
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.errors import MeasurementError, SeparationError
+from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
 from pytest_nnopt.session.gathering import ASSURED_PROCESSES, gather_timing, hired_crew
-from pytest_nnopt.session.processes import MeasuringProcess, ProcessEndedError
+from pytest_nnopt.session.processes import MeasuringProcess, ProcessEndedError, measure_in_turns
 from pytest_nnopt.session.protocol import Absence
+from pytest_nnopt.torch_backend.facts import device_key
+from pytest_nnopt.torch_backend.pair import device_of
 from pytest_nnopt.verdict import wanted_processes
 
 if TYPE_CHECKING:
@@ -145,7 +148,7 @@ class _Timing:
     def _gather_pairs(
         self, crews: tuple[Crew, Crew], now: Callable[[], float] = time.monotonic
     ) -> tuple[tuple[ProcessRecord, ...], tuple[ProcessRecord, ...], str | None]:
-        """Let processes of the head and the base measure in turn, each pair in the other order than the one before."""
+        """Let pairs of processes of the head and the base measure, each in the other order than the one before."""
         deadline = now() + self.gate.settings.budget
         samples: tuple[tuple[ProcessRecord, ...], tuple[ProcessRecord, ...]] = ((), ())
         try:
@@ -153,11 +156,25 @@ class _Timing:
                 done = len(samples[0])
                 if done >= ASSURED_PROCESSES and now() >= deadline:
                     break
-                turn = {side: crews[side].sample(seed=done) for side in ((0, 1) if done % 2 == 0 else (1, 0))}
-                samples = (*samples[0], turn[0]), (*samples[1], turn[1])
+                head, base = self._measure_pair(crews, done)
+                samples = (*samples[0], head), (*samples[1], base)
         except MeasurementError as error:
             return *samples, str(error)
         return *samples, None
+
+    def _measure_pair(self, crews: tuple[Crew, Crew], number: int) -> tuple[ProcessRecord, ProcessRecord]:
+        """Let a process of each revision measure, block by block in turn.
+
+        On a GPU one measures after the other, since its memory may not hold both.
+        """
+        order = (0, 1) if number % 2 == 0 else (1, 0)
+        device = device_of(self.run.reference)
+        if device.type != "cpu":
+            alone = {side: crews[side].sample(seed=number) for side in order}
+            return alone[0], alone[1]
+        with crews[order[0]].one() as first, crews[order[1]].one() as second, exclusive(device_key(device)):
+            taken = dict(zip(order, measure_in_turns((first, second), number), strict=True))
+        return taken[0], taken[1]
 
     def _against(self, timing: tuple[ProcessRecord, ...]) -> Question:
         evidence = self.question.baseline

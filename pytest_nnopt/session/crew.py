@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,12 +70,17 @@ class Crew:
         Raises:
             MeasurementError: a process could not be started, died, hung, refused or sees another environment.
         """
+        with self.one(expected) as process:
+            return process.measure(seed)
+
+    @contextlib.contextmanager
+    def one(self, expected: int = 1) -> Iterator[MeasuringProcess]:
+        """Have a process that is ready and has measured nothing; arguments and errors as of ``sample``."""
         if not self._ready:
             self._make_ready(expected)
         process = self._ready.popleft()
-        sample = process.measure(seed)
+        yield process
         process.stop()
-        return sample
 
     def _make_ready(self, expected: int) -> None:
         self.prepare(expected)

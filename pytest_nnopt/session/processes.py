@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError, SeparationError
@@ -26,12 +26,13 @@ from pytest_nnopt.session.protocol import (
     Refused,
     Sample,
     Stop,
+    Turn,
 )
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
 
-_MessageT = TypeVar("_MessageT", Ready, Sample, Inspected)
+_MessageT = TypeVar("_MessageT", Ready, Sample, Inspected, Turn)
 
 WORKER_OPTION = "--nnopt-worker"
 _SHOWN_OUTPUT_LINES = 15
@@ -129,6 +130,20 @@ class MeasuringProcess:
         self._tell(Measure(seed=seed), "measuring")
         return self._expect(Sample, self._deadlines.sample_seconds, "measuring").process
 
+    def begin(self, seed: int) -> None:
+        """Have one sample taken in turns, and wait until it asks for the first."""
+        self._tell(Measure(seed=seed, takes_turns=True), "measuring")
+        self._expect(Turn, self._deadlines.sample_seconds, "measuring")
+
+    def take_turn(self) -> ProcessRecord | None:
+        """Let it work until its turn is over, and return the sample where that was the last one."""
+        self._tell(Turn(), "measuring")
+        answer = self._receive(self._deadlines.sample_seconds, "measuring")
+        if isinstance(answer, Sample):
+            return answer.process
+        self._checked(answer, Turn, "measuring")
+        return None
+
     def inspect(self, cache_dir: Path) -> Inspected:
         """Have everything of the case looked at but its times, or learn why its test does not hand it over."""
         with contextlib.suppress(MeasurementError):  # a worker that has said why it ended need not be alive
@@ -145,17 +160,23 @@ class MeasuringProcess:
         self._kill()
         self._output.close()
 
-    def _tell(self, message: Build | Measure, doing: str) -> None:
+    def _tell(self, message: Build | Measure | Turn, doing: str) -> None:
         try:
             self._channel.send(message)
         except MeasurementError:
             raise self._ended(doing) from None
 
     def _expect(self, kind: type[_MessageT], timeout_seconds: float, doing: str) -> _MessageT:
+        return self._checked(self._receive(timeout_seconds, doing), kind, doing)
+
+    def _receive(self, timeout_seconds: float, doing: str) -> Any:
         try:
-            message = self._channel.receive(timeout_seconds=timeout_seconds)
+            return self._channel.receive(timeout_seconds=timeout_seconds)
         except MeasurementError as error:
             raise self._failure(f"hung while {doing}: {error}") from None
+
+    def _checked(self, message: Any, kind: type[_MessageT], doing: str) -> _MessageT:
+        """Return a message of the kind that must come now; the error says what came instead."""
         if isinstance(message, kind):
             return message
         if isinstance(message, Refused) and message.needs_separation:
@@ -186,6 +207,23 @@ class MeasuringProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def measure_in_turns(processes: Sequence[MeasuringProcess], seed: int) -> tuple[ProcessRecord, ...]:
+    """Take one sample of each process, block by block in turn; in the order given, the first has the first turn.
+
+    Raises:
+        MeasurementError: one of them dies, hangs or refuses.
+    """
+    for process in processes:
+        process.begin(seed)
+    records: dict[int, ProcessRecord] = {}
+    while len(records) < len(processes):
+        for place, process in enumerate(processes):
+            record = None if place in records else process.take_turn()
+            if record is not None:
+                records[place] = record
+    return tuple(records[place] for place in range(len(processes)))
 
 
 def _describe_end(status: int) -> str:

@@ -1,7 +1,8 @@
 """How a run talks to its measuring processes: one JSON object a line over a socket both sides hold.
 
 Once its test has handed over the case, the worker waits for ``build``, compiles and says ``ready``. Every ``measure``
-is answered by a ``sample``, until ``stop``. Anything the worker cannot do it answers with ``refused`` and a reason; if
+is answered by a ``sample``, until ``stop``. Two workers that measure in turn ask for each ``turn``, and get it from the
+run, so that one of them works at a time. Anything the worker cannot do it answers with ``refused`` and a reason; if
 it dies, the line ends. A worker that runs the base of a comparison is asked to ``inspect`` its case, too, and answers
 by ``inspected``.
 """
@@ -34,10 +35,17 @@ class Ready(Record):
 
 
 class Measure(Record):
-    """Take one sample, drawing orders from ``seed``."""
+    """Take one sample, drawing orders from ``seed``; ``takes_turns``: each block, and warm-up, waits for its turn."""
 
     type: Literal["measure"] = "measure"
     seed: int
+    takes_turns: bool = False
+
+
+class Turn(Record):
+    """Of the worker: it waits for its turn. To the worker: it is its turn."""
+
+    type: Literal["turn"] = "turn"
 
 
 class Sample(Record):
@@ -84,7 +92,7 @@ class Stop(Record):
 
 
 Message = Annotated[  # evaluated at run time on Python 3.10, too
-    Union[Build, Ready, Measure, Sample, Inspect, Inspected, Refused, Stop],  # noqa: UP007
+    Union[Build, Ready, Measure, Turn, Sample, Inspect, Inspected, Refused, Stop],  # noqa: UP007
     Field(discriminator="type"),
 ]
 _MESSAGES: TypeAdapter[Any] = TypeAdapter(Message)

@@ -15,6 +15,7 @@ from pytest_nnopt.against.imports import borrowed_modules
 from pytest_nnopt.against.proof import find_foreign_code
 from pytest_nnopt.baseline.schema import BaseRecord, ProcessRecord, RatioRecord
 from pytest_nnopt.errors import SeparationError
+from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import Block, ProcessSample, Variant
 from pytest_nnopt.session.records import record_process
@@ -31,12 +32,11 @@ from pytest_nnopt.torch_backend.timing import Timed
 if TYPE_CHECKING:
     from pytest_nnopt.against.imports import ModuleTables
     from pytest_nnopt.environment import Environment
-    from pytest_nnopt.measurement.engine import Plan
     from pytest_nnopt.session.case import CaseRun
     from pytest_nnopt.session.protocol import Absence
     from pytest_nnopt.torch_backend.revisions import TimedRevisions
 
-_MOST_BLOCKS, _MOST_SECONDS = 200, 6.0
+REVISIONS_PLAN = Plan(max_blocks=200, max_seconds=6.0)
 """A process that runs two revisions takes some eight seconds to get ready. Two compiled copies in it differ by 0.9 % in
 40 blocks, and by 0.5 % in 200: little is added from process to process, so that further blocks pay."""
 
@@ -75,16 +75,16 @@ class RevisionsRun:
             self._scope.enter_context(isolated_compilation(cache_dir=cache_dir))
             self._placed = place_revisions(*self._makers, device_of(self._cases[0].reference), SystemRandom())
 
-    def measure_process(self, plan: Plan) -> tuple[ProcessRecord, ...]:
-        """Time both revisions and return the only record, the base's within the head's."""
+    def measure_process(self, plan: Plan, turn: object = None) -> tuple[ProcessRecord, ...]:
+        """Time both revisions and return the only record, the base's within the head's; there are no turns to take."""
         assert self._placed is not None
         device = device_of(self._cases[0].reference)
-        plan = replace(plan, max_blocks=_MOST_BLOCKS, max_seconds=_MOST_SECONDS)
+        plan = replace(REVISIONS_PLAN, seed=plan.seed)
         with exclusive(device_key(device)), torch_kept_quiet():
             has_cold_cache = self._cases[0].has_cold_cache
             timed = time_revisions(self._placed, *self._makers, device, plan, has_cold_cache=has_cold_cache)
         inputs, parameters = describe_differences(self._cases[0].reference, self._cases[1].reference)
-        return (_record(timed, inputs, parameters),)
+        return (record_revisions(timed, inputs, parameters),)
 
 
 class GuestRole:
@@ -155,7 +155,16 @@ def _maker(case: CaseRun, active: Callable[[], contextlib.AbstractContextManager
     return Maker(case.another_reference, case.another_candidate, active)
 
 
-def _record(timed: TimedRevisions, inputs: tuple[str, ...], parameters: tuple[str, ...]) -> ProcessRecord:
+def record_revisions(
+    timed: TimedRevisions, inputs: tuple[str, ...] = (), parameters: tuple[str, ...] = ()
+) -> ProcessRecord:
+    """Summarise one process's blocks of two revisions: the head's record, with the base's and head over base in it.
+
+    Args:
+        timed: what was measured, with ``REVISIONS_PLAN`` in a run.
+        inputs: how the inputs differ.
+        parameters: how parameters and buffers differ.
+    """
     sample = timed.head.sample
     blocks = tuple(Block({own: block.seconds_per_call[of] for of, own in _OWN.items()}) for block in sample.blocks)
     calls = {own: sample.calls_per_block[of] for of, own in _OWN.items()}

@@ -22,6 +22,7 @@ from pytest_nnopt.session.protocol import (
     Ready,
     Refused,
     Sample,
+    Turn,
 )
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class Measurable(Protocol):
         """Build both sides, with compiled code kept in ``cache_dir``."""
         ...
 
-    def measure_process(self, plan: Plan) -> tuple[ProcessRecord, ...]:
-        """Time both sides; the last record is the new one."""
+    def measure_process(self, plan: Plan, turn: Callable[[], None] | None = None) -> tuple[ProcessRecord, ...]:
+        """Time both sides; the last record is the new one. ``turn`` waits until this process may go on."""
         ...
 
 
@@ -125,10 +126,16 @@ class WorkerRole:
                 case.prepare_timing(Path(message.cache_dir))
                 self.channel.send(Ready(environment=dict(case.environment.fields)))
             elif isinstance(message, Measure):
-                record = case.measure_process(Plan(seed=message.seed))[-1]
+                turn = self._wait_for_turn if message.takes_turns else None
+                record = case.measure_process(Plan(seed=message.seed), turn)[-1]
                 self.channel.send(Sample(process=record))
             elif isinstance(message, Inspect) and inspect is not None:
                 self.channel.send(Inspected(evidence=inspect(Path(message.cache_dir))))
             else:
                 self.is_done = True
                 return
+
+    def _wait_for_turn(self) -> None:
+        self.channel.send(Turn())
+        if not isinstance(self.channel.receive(), Turn):
+            raise MeasurementError("the run that started this process is gone")

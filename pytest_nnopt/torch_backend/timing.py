@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_nnopt.measurement.clock import WatchChain
+from pytest_nnopt.measurement.clock import InTurns, WatchChain
 from pytest_nnopt.measurement.engine import measure_case
-from pytest_nnopt.measurement.machine import HostProbe, HostWatch, MachineConcern, find_concerns
+from pytest_nnopt.measurement.machine import ConcernKind, HostProbe, HostWatch, MachineConcern, find_concerns
 from pytest_nnopt.model import ProcessSample, Variant
 from pytest_nnopt.torch_backend.clock import make_clock, time_single_calls
 from pytest_nnopt.torch_backend.kernels import DeviceProfile, profile_kernels
@@ -48,6 +48,7 @@ def time_sides(
     plan: Plan,
     *,
     has_cold_cache: bool = False,
+    turn: Callable[[], None] | None = None,
 ) -> Timed:
     """Measure both sides and the yardstick in interleaved blocks, in the pair's own execution mode.
 
@@ -57,6 +58,8 @@ def time_sides(
         device: where they compute.
         plan: how much to measure.
         has_cold_cache: whether each call finds a GPU's L2 cache overwritten.
+        turn: waits, before the warm-up and before each block, until it is this process's turn. What other processes
+            compute is then no concern, since the one whose turn it is in between is among them.
     """
     calls = {
         Variant.REFERENCE: [timed_call(side) for side in references],
@@ -65,6 +68,9 @@ def time_sides(
     }
     gpu = open_gpu_watch(device) if device.type == "cuda" else None
     watches: list[MachineWatch] = [HostWatch(), *([] if gpu is None else [gpu])]
+    if turn is not None:
+        watches.insert(0, InTurns(turn))
+        turn()
     probe = HostProbe()
     before = probe.read()
     with references[0].mode.active():
@@ -74,6 +80,8 @@ def time_sides(
         wall_seconds = time_single_calls(calls[Variant.CANDIDATE][0], device)
         profile = profile_kernels(calls[Variant.CANDIDATE][0], device) if device.type == "cuda" else None
     concerns = find_concerns(before, after, torch.get_num_threads())
+    if turn is not None:
+        concerns = [concern for concern in concerns if concern.kind is not ConcernKind.LOAD]
     return Timed(sample, (*concerns, *([] if gpu is None else gpu.concerns())), profile, wall_seconds)
 
 

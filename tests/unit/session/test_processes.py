@@ -11,7 +11,7 @@ import pytest
 
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.session.processes import Deadlines, Launch, MeasuringProcess, without_paths
+from pytest_nnopt.session.processes import Deadlines, Launch, MeasuringProcess, measure_in_turns, without_paths
 from tests.builders import make_process
 
 SAMPLE = make_process(0.1)
@@ -35,6 +35,18 @@ ANSWER = f"""\
 while (message := hear()) is not None and message["type"] == "measure":
     print("seed", message["seed"], flush=True)
     say(type="sample", process={SAMPLE.model_dump(mode="json")!r})
+"""
+WORK_IN_TURNS = f"""\
+assert hear() == {{"type": "measure", "seed": 7, "takes_turns": True}}
+say(type="turn")
+for block in range(BLOCKS):
+    hear()
+    with open("order", "a") as order:
+        order.write(NAME)
+    if block + 1 < BLOCKS:
+        say(type="turn")
+say(type="sample", process={SAMPLE.model_dump(mode="json")!r})
+hear()
 """
 WAIT = "hear()\n"
 CLOSE = "lines.close(); line.close()\n"
@@ -107,6 +119,20 @@ def test_a_worker_measures_on_command(start: Starter) -> None:
     process = start(READY, ANSWER)
     process.wait_until_ready(HERE)
     assert [process.measure(seed) for seed in (1, 2)] == [SAMPLE, SAMPLE]
+
+
+def test_two_workers_measure_in_turn(start: Starter) -> None:
+    first, second = (
+        start(f"NAME, BLOCKS = {name!r}, {blocks}\n", WORK_IN_TURNS) for name, blocks in (("a", 2), ("b", 4))
+    )
+    assert measure_in_turns((first, second), 7) == (SAMPLE, SAMPLE)
+    assert (start.directory / "order").read_text() == "ababbb"
+
+
+def test_a_worker_that_dies_in_its_turn_is_named(start: Starter) -> None:
+    process = start("hear()\nsay(type='turn')\nhear()\nsys.exit(6)")
+    with pytest.raises(MeasurementError, match="ended with status 6 while measuring"):
+        measure_in_turns([process], 7)
 
 
 def test_a_worker_in_another_environment_is_refused(start: Starter) -> None:
