@@ -94,8 +94,7 @@ def _inspect(run: CaseRun, base: Base, launch: Launch, question: Question, test_
     """Have the base looked at; while its process imports, this one looks at the head."""
     with ExitStack() as stack:
         cache_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-")))
-        process = MeasuringProcess(base.launch_alone(launch), test_id, question.case_id)
-        stack.callback(process.stop)
+        process = stack.enter_context(MeasuringProcess(base.launch_alone(launch), test_id, question.case_id))
         if CheckName.NUMERICS in question.asked:
             _ = run.numerics
         return process.inspect(cache_dir)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.environment import Environment
     from pytest_nnopt.session.processes import MeasuringProcess
@@ -46,8 +48,10 @@ class Crew:
     def __enter__(self) -> Crew:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._alive.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._alive.__exit__(kind, error, trace)
 
     def prepare(self, count: int) -> None:
         """Start processes until ``count`` of them, or as many as may live at once, are on their way to be ready.
@@ -57,7 +61,7 @@ class Crew:
         """
         for _ in range(min(count, self._at_once) - len(self._waiting) - len(self._ready)):
             process = self._start()
-            self._alive.callback(process.stop)
+            self._alive.push(process)
             self._waiting.append(process)
 
     def sample(self, seed: int, *, expected: int = 1) -> ProcessRecord:

@@ -150,13 +150,21 @@ class MeasuringProcess:
             self._channel.send(Inspect(cache_dir=str(cache_dir)))
         return self._expect(Inspected, self._deadlines.ready_seconds, "inspecting")
 
-    def stop(self) -> None:
-        """End the process, by force if it does not end by itself, and what it has started."""
+    def __enter__(self) -> MeasuringProcess:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the process; whoever interrupts a run does not wait for what it is doing."""
+        self.stop(at_once=kind is not None)
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """End the process, by force if it does not end by itself or is not asked to, and what it has started."""
         with contextlib.suppress(MeasurementError):
             self._channel.send(Stop())
         self._channel.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(self._deadlines.stop_seconds)
+        if not at_once:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(self._deadlines.stop_seconds)
         self._kill()
         self._output.close()
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from pytest_nnopt.against.git import Repository, find_repository
 from pytest_nnopt.against.imports import ModuleTables
 from pytest_nnopt.against.proof import find_foreign_code
 from pytest_nnopt.against.worktree import Trees, copy_tests, prune_worktrees, worktree
-from pytest_nnopt.errors import RevisionError
+from pytest_nnopt.errors import RevisionError, SeparationError
 
 PACKAGE = "against_sample"
 
@@ -166,6 +169,53 @@ class TestModuleTables:
                 assert sys.modules[PACKAGE] is base
             assert (head.value(), base.value()) == (2, 1)
             assert sys.modules[PACKAGE] is head
+
+    def test_a_finder_of_an_editable_install_is_followed(
+        self, repository: Repository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Finder:
+            """As setuptools installs one for a layout that no path can tell."""
+
+            @staticmethod
+            def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+                place = repository.top / "src" / PACKAGE / "__init__.py"
+                return spec_from_file_location(name, place) if name == PACKAGE else None
+
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(repository.top / "src")])
+        monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+        head = importlib.import_module(PACKAGE)
+        with worktree(repository, repository.resolve("main")) as trees, ModuleTables(trees).base():
+            base = importlib.import_module(PACKAGE)
+            assert find_foreign_code(trees, base.value) is None
+        assert (head.value(), base.value()) == (2, 1)
+
+    def test_a_module_that_the_base_lacks_is_not_taken_from_the_head(self, repository: Repository) -> None:
+        (repository.top / "src" / PACKAGE / "new.py").write_text("")
+        importlib.import_module(f"{PACKAGE}.new")
+        with (
+            worktree(repository, repository.resolve("main")) as trees,
+            ModuleTables(trees).base(),
+            pytest.raises(ModuleNotFoundError),
+        ):
+            importlib.import_module(f"{PACKAGE}.new")
+
+    def test_an_extension_module_is_borrowed_unless_the_base_has_built_its_own(self, repository: Repository) -> None:
+        source = find_spec("_json")
+        if source is None or source.origin is None or not Path(source.origin).is_file():
+            pytest.skip("_json is built into this interpreter")
+        built, name = Path("src", PACKAGE, Path(source.origin).name), f"{PACKAGE}._json"
+        shutil.copy(source.origin, repository.top / built)
+        with worktree(repository, repository.resolve("main")) as trees:
+            tables = ModuleTables(trees)
+            with tables.base():
+                assert importlib.import_module(name).__file__ == str(repository.top / built)
+                assert tables.borrowed == {name}
+                assert find_foreign_code(trees, importlib.import_module(PACKAGE).value, borrowed={name}) is None
+            shutil.copy(source.origin, trees.base / built)
+            again = ModuleTables(trees)
+            with again.base(), pytest.raises(SeparationError, match="the base has a build of its own"):
+                importlib.import_module(name)
+            assert again.refused
 
     def test_code_of_the_head_is_named(self, repository: Repository) -> None:
         head = importlib.import_module(PACKAGE)

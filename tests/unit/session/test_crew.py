@@ -38,6 +38,9 @@ class FakeProcess:
         self.log.append(f"{self.name} measures {seed}")
         return make_process(seed / 100)
 
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
         self.log.append(f"{self.name} stops")
 

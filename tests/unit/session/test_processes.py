@@ -121,6 +121,13 @@ def test_a_worker_measures_on_command(start: Starter) -> None:
     assert [process.measure(seed) for seed in (1, 2)] == [SAMPLE, SAMPLE]
 
 
+def test_an_interrupt_does_not_wait_for_what_a_worker_does(start: Starter) -> None:
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), start(HANG):
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < LONG.stop_seconds
+
+
 def test_two_workers_measure_in_turn(start: Starter) -> None:
     first, second = (
         start(f"NAME, BLOCKS = {name!r}, {blocks}\n", WORK_IN_TURNS) for name, blocks in (("a", 2), ("b", 4))
