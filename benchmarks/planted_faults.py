@@ -88,6 +88,7 @@ class Project:
             name: self.checks(self.run(fault, "--nnopt-baseline", *options))
             for name, options in (("timing", TIMING), ("noise_free", NOISE_FREE))
         }
+        found["timing"] = [check for check in found["timing"] if check["name"] == "latency"]  # not the unasked ones
         (self.directory / f"{fault}.json").write_text(json.dumps(found))
 
     def run(self, fault: str, *options: str) -> Path:
@@ -176,7 +177,8 @@ def outcome_of(checks: list[dict[str, Any]]) -> str:
     """Say ``**seen**``, or how the run ended instead."""
     if is_seen(checks):
         return "**seen**"
-    return "inconclusive" if any(check["outcome"] == "inconclusive" for check in checks) else "not seen"
+    other = {check["outcome"] for check in checks} & {"inconclusive", "no_baseline"}
+    return " and ".join(sorted(other)).replace("_", " ") or "not seen"
 
 
 def problems(check: dict[str, Any]) -> list[str]:

@@ -104,7 +104,8 @@ def _events(record: CompileRecord) -> list[_Event]:
     found += [_Event("run eagerly", one.reason, one.file, one.line, one.code) for one in record.eager_reasons]
     found += [_Event("no CUDA graph", one.reason, one.file, one.line, one.code) for one in record.skips]
     for one in record.recompiled:
-        found.append(_Event(f"recompile of {one.function}", one.reason or "reason unknown", one.file, one.line))
+        reason = one.reason or "reason unknown"
+        found.append(_Event(f"recompile of {one.function}", reason, one.file, one.line, one.code))
     return found
 
 

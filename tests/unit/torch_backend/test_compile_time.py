@@ -102,6 +102,23 @@ def test_work_repeats_and_grows_with_the_model(tmp_path: Path) -> None:
     assert f"torch {torch.__version__}" in first.work_conditions
 
 
+@pytest.mark.skipif(not torch._inductor.config.fx_graph_cache, reason="this release keeps no cache by default")
+def test_work_holds_no_building_of_machine_code(tmp_path: Path) -> None:
+    class Waves(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sin() + x.cos()
+
+    side, step = side_of(Waves()), CompileStep()
+    with isolated_compilation(cache_dir=tmp_path):
+        cold = compile_side(side, [step])
+    built = set(tmp_path.rglob("*.so"))
+    first, second = (complete_compile_time(side, step, cold, tmp_path) for _ in range(2))
+    assert built
+    assert set(tmp_path.rglob("*.so")) == built
+    assert first.warm_seconds is not None
+    assert first.work_calls == pytest.approx(second.work_calls, rel=1e-3)
+
+
 def test_work_is_unknown_under_another_profiler(tmp_path: Path) -> None:
     other = cProfile.Profile()
     time = other.runcall(compile_time_of, chain(1), CompileStep(backend="eager"), tmp_path)
