@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "tests" / "integration" / "planted_model.py"
 RESULTS = ROOT / "benchmarks" / "results"
 SIDES = {
-    "timing": ("--nnopt-only=latency", "--nnopt-effect=5%", "--nnopt-budget=30s"),
+    "timing": ("--nnopt-only=latency", "--nnopt-effect=5%", "--nnopt-budget=20s"),
     "noise_free": ("--nnopt-only=compile,memory",),
 }
 """The two ways of looking, with their options."""

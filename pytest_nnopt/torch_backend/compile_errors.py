@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch._dynamo
 
-from pytest_nnopt.torch_backend.reasons import meaningful_line
+from pytest_nnopt.torch_backend.reasons import meaningful_line, read_notes
 
 if TYPE_CHECKING:
     from pytest_nnopt.model import CompileFacts
@@ -19,9 +19,9 @@ _LONGEST_ERROR = 300
 
 
 def describe_error(error: BaseException) -> str:
-    """Put an exception into one line: its type, the first line that says something, and the user's line if known."""
+    """Put an exception into one line: its type, what it says, dynamo's explanation, and the user's line if known."""
     line = _shorten_option_list(_name_backends(meaningful_line(str(error)) or "no message"))
-    text = f"{type(error).__name__}: {line}"
+    text = ". ".join([f"{type(error).__name__}: {line}", *read_notes(str(error))[:1]])
     if len(text) > _LONGEST_ERROR:
         text = text[: _LONGEST_ERROR - 2] + " …"
     stack = getattr(error, "real_stack", None)
@@ -54,7 +54,8 @@ def explain_nothing_compiled(facts: CompileFacts) -> str:
         return f"torch.compiler.set_stance({_stance()!r}) keeps the model from being compiled; use the default stance"
     reason = f": {facts.eager_reasons[0].reason}" if facts.eager_reasons else ""
     if torch._dynamo.config.suppress_errors:
-        return f"torch._dynamo.config.suppress_errors hid an error of the compiler{reason}"
+        hidden = "torch._dynamo.config.suppress_errors hid an error of the compiler (set it to False to have it raised)"
+        return f"{hidden}{reason}"
     return f"the compiler found nothing that it could compile{reason}"
 
 

@@ -52,10 +52,12 @@ def _compile_changes(facts: CompileFacts, level: CompileLevel) -> list[str]:
     """Name the counters that moved, with the new places behind them, then the kernels and the operations."""
     lines = []
     for figure in [*judged_figures(facts, level, bytes_tolerance=0.0), *explaining_figures(facts, level)]:
+        places = () if figure.name in ("generated kernels", "external kernels") else figure.new[:_SHOWN_PLACES]
         if figure.has_grown or figure.has_fallen:
             lines.append(figure.change)
-            is_place = figure.name not in ("generated kernels", "external kernels")
-            lines += [f"  new: {place}" for place in figure.new[:_SHOWN_PLACES] if is_place]
+        elif places:
+            lines.append(f"{figure.name}: as many as before, but not the same")
+        lines += [f"  new: {place}" for place in places]
     return [*lines, *kernel_changes(facts, level), *operation_changes(facts, level)]
 
 

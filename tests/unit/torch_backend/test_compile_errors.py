@@ -12,6 +12,10 @@ from pytest_nnopt.torch_backend.compile_errors import describe_error
         (ValueError("\n\n  x raised:\n\n  why it did\nmore"), "ValueError: x raised: why it did"),
         (ValueError("a raised:\nb raised:\nc"), "ValueError: a raised: b raised: c"),
         (ValueError(), "ValueError: no message"),
+        (
+            ValueError("Failed to trace builtin operator\n  Explanation: It cannot trace `print`.\n  Hint: Avoid it."),
+            "ValueError: Failed to trace builtin operator. It cannot trace `print`.",
+        ),
     ],
 )
 def test_error_in_one_line(error: Exception, line: str) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_nnopt.baseline.compilation import CompileLevel
-from pytest_nnopt.baseline.schema import Evidence, KernelRecord, MemoryRecord, ProcessRecord
+from pytest_nnopt.baseline.schema import Evidence, GraphBreakRecord, KernelRecord, MemoryRecord, ProcessRecord
 from pytest_nnopt.model import CheckName, GraphBreak, Outcome
 from pytest_nnopt.verdict import Observed, judge
 from pytest_nnopt.verdict.explanation import explain_slowdown
@@ -127,6 +127,16 @@ def test_operations_of_the_graphs_are_named() -> None:
     before = Evidence(timing=make_timing(), compile=make_compile_record(graph_ops={"linear": 2, "relu": 1}))
     lines = explain(before=before, graph_ops={"linear": 2, "sort": 1})
     assert lines == ("what else moved:", "  operation removed: relu", "  operation added: sort")
+
+
+def test_as_many_breaks_in_other_places_are_a_change() -> None:
+    recorded_break = GraphBreakRecord(reason="call to print", file="model.py", line=3, code="print(y)")
+    record = make_compile_record(graph_breaks=1, breaks=(recorded_break,))
+    assert explain(before=Evidence(timing=make_timing(), compile=record), graph_breaks=(BREAK,)) == (
+        "what else moved:",
+        "  graph breaks: as many as before, but not the same",
+        "    new: graph break at model.py:7: call to print\n    print(x)",
+    )
 
 
 def test_figures_that_a_version_cannot_tell_are_not_said_to_be_as_before() -> None:
