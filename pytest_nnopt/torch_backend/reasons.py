@@ -16,7 +16,7 @@ from typing import Any
 from pytest_nnopt.model import GraphBreak, Recompile
 
 _MOST_HINTS = 2
-_LONGEST_NOTE = 240
+_LONGEST_NOTE = 320
 _IDLE_HINTS = ("report an issue", "file an issue", "graph break is fundamental")
 """What dynamo advises where it knows nothing that a user could do."""
 

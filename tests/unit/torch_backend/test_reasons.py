@@ -73,7 +73,7 @@ class TestGraphBreak:
 
     def test_a_long_note_is_cut(self) -> None:
         (note,) = read_notes(f"no\n  Explanation: {'word ' * 100}")
-        assert len(note) == 240
+        assert len(note) == 320
         assert note.endswith(" …")
 
 
