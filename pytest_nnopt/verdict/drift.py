@@ -31,6 +31,10 @@ _FEW_ELEMENTS = 8.0
 """One draw of an error says little about the next one's size: the tolerated growth is widened by 1 + 8 / elements."""
 _SHOWN = 3
 _ACCEPT = "if that is intended, accept it with pytest --nnopt-update"
+_ALLOW = (
+    "if that is intended, allow it with @pytest.mark.nnopt_limits(error_growth=...), or accept it with pytest "
+    "--nnopt-update"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,10 @@ def judge_drift(check: Check, drift: Drift, level: NumericsLevel) -> Check:
         return replace(check, outcome=Outcome.INCONCLUSIVE, reason=reason, details=(check.reason, *check.details))
     if drift.changed:
         reason = f"the reference itself changed since the baseline{where}: {drift.changed[0]}"
-        return _failed(check, reason, drift.changed)
+        return _failed(check, reason, drift.changed, _ACCEPT)
     if drift.grown:
         reason = f"the candidate's error grew since the baseline{where}, though within its limit: {drift.grown[0]}"
-        return _failed(check, reason, drift.grown)
+        return _failed(check, reason, drift.grown, _ALLOW)
     return replace(check, details=(*check.details, *_said_of_level(level)))
 
 
@@ -102,9 +106,10 @@ def told_of_base(drift: Drift, base: str) -> list[str]:
     return lines + [f"against {base}: the candidate's error grew: {what}" for what in drift.grown[:_SHOWN]]
 
 
-def _failed(check: Check, reason: str, found: Sequence[str]) -> Check:
+def _failed(check: Check, reason: str, found: Sequence[str], remedy: str) -> Check:
     more = [*found[1:_SHOWN], *([f"and {len(found) - _SHOWN} more leaves"] if len(found) > _SHOWN else [])]
-    return replace(check, outcome=Outcome.FAILED, reason=reason, details=(*more, check.reason, *check.details, _ACCEPT))
+    details = (*more, check.reason, *check.details)
+    return replace(check, outcome=Outcome.FAILED, reason=reason, details=details, remedy=remedy)
 
 
 def _who_moved(drift: Drift, where: str) -> str:

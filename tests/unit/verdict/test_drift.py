@@ -168,13 +168,15 @@ class TestJudge:
             "and 2 more leaves",
             "1 leaves agree",
             "a note",
-            "if that is intended, accept it with pytest --nnopt-update",
         )
+        assert check.remedy == "if that is intended, accept it with pytest --nnopt-update"
 
     def test_a_grown_error_fails_as_such(self) -> None:
         check = self.judge(Drift(grown=("output: more",)))
         assert check.outcome is Outcome.FAILED
         assert check.reason == ("the candidate's error grew since the baseline, though within its limit: output: more")
+        assert check.remedy is not None
+        assert "nnopt_limits(error_growth=...)" in check.remedy
 
     def test_what_cannot_be_told_is_no_pass(self) -> None:
         check = self.judge(Drift(why_not_told="because"))
