@@ -81,15 +81,20 @@ _FRAME = re.compile(r'^ *File "(?P<file>.+?)", line (?P<line>\d+), in .*$', re.M
 
 def recompile(entry: Any) -> Recompile:
     """Read an entry of the compilation metrics whose frame had been compiled before; torch 2.4 keeps no reason."""
-    reason = getattr(entry, "recompile_reason", None)
+    reason, function = getattr(entry, "recompile_reason", None), _function_name(entry.co_name)
     if reason is None:
-        return Recompile(entry.co_name, None, entry.co_filename, entry.co_firstlineno)
+        return Recompile(function, None, entry.co_filename, entry.co_firstlineno)
     match = _GUARD.fullmatch(meaningful_line(reason))
     assert match is not None  # each of its parts may be empty
     notes = () if match["hint"] is None else (_cut(f"hint: {match['hint']}"),)
     frames = list(_FRAME.finditer(reason))
     file, line = (frames[-1]["file"], int(frames[-1]["line"])) if frames else (entry.co_filename, entry.co_firstlineno)
-    return Recompile(entry.co_name, _without_addresses(match["guard"]), file, line, match["code"], notes)
+    return Recompile(function, _without_addresses(match["guard"]), file, line, match["code"], notes)
+
+
+def _function_name(name: str) -> str:
+    """Name a function as its author did; what dynamo makes of the rest behind a graph break has a line in its name."""
+    return re.sub(r"^torch_dynamo_resume_in_(.+)_at_\d+$", r"\1 after its graph break", name)
 
 
 def _without_addresses(text: str) -> str:

@@ -110,6 +110,11 @@ class TestRecompile:
         guard = "0/0: torch.is_grad_enabled()  # _dynamo/output_graph.py:518 in init_ambient_guards"
         assert recompile(entry(guard)) == Recompile("forward", "torch.is_grad_enabled()", "/home/net.py", 5)
 
+    def test_the_rest_of_a_broken_function_has_no_line_in_its_name(self) -> None:
+        resumed = entry("0/0: x == 1")
+        resumed.co_name = "torch_dynamo_resume_in_forward_at_52"
+        assert recompile(resumed).function == "forward after its graph break"
+
     def test_a_release_that_keeps_no_reason(self) -> None:
         assert recompile(entry(None)) == Recompile("forward", None, "/home/net.py", 5)
 
