@@ -15,15 +15,15 @@ from pytest_nnopt.torch_backend.reasons import meaningful_line, read_notes
 if TYPE_CHECKING:
     from pytest_nnopt.model import CompileFacts
 
-_LONGEST_ERROR = 300
+_LONGEST_ERROR = 360
 
 
 def describe_error(error: BaseException) -> str:
     """Put an exception into one line: its type, what it says, dynamo's explanation, and the user's line if known."""
     line = _shorten_option_list(_name_backends(meaningful_line(str(error)) or "no message"))
     text = ". ".join([f"{type(error).__name__}: {line}", *read_notes(str(error))[:1]])
-    if len(text) > _LONGEST_ERROR:
-        text = text[: _LONGEST_ERROR - 2] + " …"
+    if len(text) > _LONGEST_ERROR:  # what went wrong stands at either end
+        text = f"{text[: _LONGEST_ERROR // 2 - 1]} … {text[-(_LONGEST_ERROR // 2 - 2) :]}"
     stack = getattr(error, "real_stack", None)
     return f"{text} (at {stack[-1].filename}:{stack[-1].lineno})" if stack else text
 

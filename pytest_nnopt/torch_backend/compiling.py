@@ -254,12 +254,13 @@ def _gpus(side: Side) -> list[torch.device]:
 
 
 def _require_eager_to_run(side: Side, samples: Sequence[Inputs]) -> None:
-    try:
-        _run_on_copies(side, samples)
-    except Exception as error:
-        raise PairError(
-            f"the model raises {describe_error(error)} without any compilation; mend the model or its inputs first"
-        ) from error
+    named = {f" on samples[{index}]": sample for index, sample in enumerate(samples)}
+    for where, (args, kwargs) in {"": (side.args, side.kwargs), **named}.items():
+        try:
+            _run_on_copies(replace(side, args=args, kwargs=kwargs), [])
+        except Exception as error:
+            why = f"the model raises {describe_error(error)}{where} without any compilation"
+            raise PairError(f"{why}; mend the model or its inputs first") from error
 
 
 @contextlib.contextmanager

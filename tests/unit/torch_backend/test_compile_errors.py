@@ -23,4 +23,7 @@ def test_error_in_one_line(error: Exception, line: str) -> None:
 
 
 def test_long_error_is_cut() -> None:
-    assert len(describe_error(ValueError("x" * 1000))) == 300
+    said = describe_error(ValueError(f"begin {'x' * 1000} end"))
+    assert len(said) == 360
+    assert said.startswith("ValueError: begin xxx")
+    assert said.endswith("xxx end")

@@ -8,7 +8,7 @@ import torch
 
 from pytest_nnopt.errors import PairError
 from pytest_nnopt.model import CompileStatus
-from pytest_nnopt.torch_backend.compiling import CompileStep, clone_inputs, compile_side, copy_side
+from pytest_nnopt.torch_backend.compiling import CompileStep, Inputs, clone_inputs, compile_side, copy_side
 from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -252,6 +252,11 @@ class TestFailures:
     def test_model_that_raises_anyway_is_the_users_error(self) -> None:
         with pytest.raises(PairError, match=r"the model raises RuntimeError: .* without any compilation"):
             compile_side(side_of(Classifier(), torch.randn(3, 5)), [AOT, EAGER])
+
+    def test_sample_that_the_model_refuses_is_named(self) -> None:
+        samples: list[Inputs] = [((torch.randn(3, 4),), {}), ((torch.randn(3, 5),), {})]
+        with pytest.raises(PairError, match=r"the model raises .* on samples\[1\] without any compilation"):
+            compile_side(side_of(Classifier()), [AOT], samples=samples)
 
     def test_sample_that_the_compiled_model_refuses(self) -> None:
         def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
