@@ -19,6 +19,8 @@ _MOST_HINTS = 2
 _LONGEST_NOTE = 320
 _IDLE_HINTS = ("report an issue", "file an issue", "graph break is fundamental")
 """What dynamo advises where it knows nothing that a user could do."""
+_JUMP_NOTES = ("hint: compute both ways and choose with torch.where, or branch with torch.cond",)
+"""What dynamo leaves unsaid where Python branches on a tensor's value."""
 
 
 def meaningful_line(message: str) -> str:
@@ -30,17 +32,13 @@ def meaningful_line(message: str) -> str:
 
 def graph_break(reason: str, user_stack: Sequence[Any]) -> GraphBreak:
     """Read one of dynamo's graph break reasons, which have the user's frames beside them, innermost last."""
-    words, notes = _break_words(reason), read_notes(reason)
+    is_jump = reason.startswith("generic_jump")  # dynamo's internal name for a branch on a tensor's value
+    words = "Data-dependent branching" if is_jump else _without_addresses(meaningful_line(reason))
+    notes = _JUMP_NOTES if is_jump else read_notes(reason)
     if not user_stack:
         return GraphBreak(words, notes=notes)
     frame = user_stack[-1]
     return GraphBreak(words, frame.filename, frame.lineno, (frame.line or "").strip() or None, notes)
-
-
-def _break_words(reason: str) -> str:
-    """Name the break in words; dynamo keeps only an internal name for a branch on a tensor's value."""
-    line = _without_addresses(meaningful_line(reason))
-    return "Data-dependent branching" if line.startswith("generic_jump") else line
 
 
 def read_notes(message: str) -> tuple[str, ...]:

@@ -69,7 +69,9 @@ class TestGraphBreak:
         assert graph_break("call <function f at 0x7f01ab>", []).reason == "call <function f at …>"
 
     def test_a_jump_is_named_as_people_call_it(self) -> None:
-        assert graph_break("generic_jump TensorVariable()", []).reason == "Data-dependent branching"
+        jump = graph_break("generic_jump TensorVariable()", [])
+        assert jump.reason == "Data-dependent branching"
+        assert "torch.where" in jump.notes[0]
 
     def test_a_long_note_is_cut(self) -> None:
         (note,) = read_notes(f"no\n  Explanation: {'word ' * 100}")
