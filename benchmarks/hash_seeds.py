@@ -76,7 +76,7 @@ def _compare(model: str, reports: list[dict[str, Any]]) -> list[str]:
 
 
 class AppliesInTurn:
-    """A callable whose guard holds the address of a function."""
+    """A callable that applies another function each time."""
 
     def __init__(self, *functions: Any) -> None:
         self.functions = functions
