@@ -130,22 +130,30 @@ def kernel_changes(facts: CompileFacts, level: CompileLevel) -> list[str]:
 
 
 def _describe_places(kind: str, places: Iterable[Place]) -> tuple[str, ...]:
-    """Say where each thing happened and why, with the code and the compiler's advice below; equal ones together."""
+    """Say where each thing happened and why, with the code and the compiler's advice below; equal ones together.
+
+    The same advice is given once.
+    """
     alike: dict[tuple[object, ...], list[Place]] = {}
     for place in places:
         alike.setdefault((place.line, *_identity(place)), []).append(place)
-    return tuple(_describe_place(kind, *equal) for equal in alike.values())
+    given: set[str] = set()
+    described = []
+    for place, *equal in alike.values():
+        notes = next(filter(None, (getattr(one, "notes", ()) for one in (place, *equal))), ())
+        below = [f"    {line}" for line in (place.code, *notes) if line and line not in given]
+        given.update(notes)
+        described.append("\n".join([_describe_place(kind, place, 1 + len(equal)), *below]))
+    return tuple(described)
 
 
-def _describe_place(kind: str, place: Place, *equal: Place) -> str:
-    """Begin with one line such as ``graph break at model.py:7: call to print``."""
+def _describe_place(kind: str, place: Place, times: int) -> str:
+    """Say it in one line, such as ``graph break at model.py:7: call to print``."""
     function = getattr(place, "function", None)
     what = kind if function is None else f"{kind} of {function}"
     where = f" at {short_path(place.file)}:{place.line}" if place.file else ""
-    times = f" ({1 + len(equal)} times)" if equal else ""
-    notes = next(filter(None, (getattr(one, "notes", ()) for one in (place, *equal))), ())
-    below = [f"\n    {line}" for line in (place.code, *notes) if line]
-    return f"{what}{where}{times}: {_why(place.reason, is_guard=function is not None)}{''.join(below)}"
+    count = f" ({times} times)" if times > 1 else ""
+    return f"{what}{where}{count}: {_why(place.reason, is_guard=function is not None)}"
 
 
 def _why(reason: str | None, *, is_guard: bool) -> str:
@@ -221,7 +229,8 @@ def _new_places(found: Iterable[Place], before: Iterable[Place]) -> list[Place]:
 
 def _identity(place: Place) -> tuple[str | None, ...]:
     file = PurePath(place.file).name if place.file else None
-    return file, getattr(place, "function", None), place.code, place.reason
+    code = place.code and place.code.partition("  #")[0].rstrip()
+    return file, getattr(place, "function", None), code, place.reason
 
 
 def _additions(now: Mapping[str, int] | None, before: Mapping[str, int] | None) -> list[str]:

@@ -204,6 +204,14 @@ class TestCompile:
             "    hint: use a logger",
         )
 
+    def test_the_same_advice_is_given_once(self) -> None:
+        advised = replace(BREAK, notes=("hint: use a logger",))
+        facts = make_facts(graph_breaks=(advised, replace(advised, line=9)))
+        assert check_compile(make_question(make_config(graph_breaks=0)), facts).details == (
+            "graph break at model.py:7: call to print\n    print(x)\n    hint: use a logger",
+            "graph break at model.py:9: call to print\n    print(x)",
+        )
+
     def test_a_guard_is_shown_with_the_code_that_made_it(self) -> None:
         counting = Recompile("forward", "self.calls == 0", "model.py", 7, "self.calls += 1", ("hint: use a tensor",))
         check = check_compile(make_question(make_config(recompiles=0)), make_facts(recompiles=(counting,)))
@@ -240,6 +248,12 @@ class TestAgainstTheBaseline:
         check = check_against(before, graph_breaks=(BREAK, other))
         assert check.reason == "2 graph breaks, the baseline has 1"
         assert check.details == ("new: graph break at model.py:9: Tensor.item\n    x.item()",)
+
+    def test_a_comment_behind_the_code_makes_nothing_new(self) -> None:
+        commented = GraphBreakRecord(reason="call to print", file="model.py", line=3, code="print(x)  # for now")
+        before = make_compile_record(graph_breaks=1, breaks=(commented,))
+        other = replace(BREAK, line=9, code="print(y)")
+        assert len(check_against(before, graph_breaks=(BREAK, other)).details) == 1
 
     def test_one_more_of_the_same_is_new(self) -> None:
         record = RecompileRecord(function="forward", reason="size of x changed", file="model.py", line=1)
