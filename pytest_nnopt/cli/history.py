@@ -67,6 +67,8 @@ def history(
         print_line(_line(name, [point.speedup for point in points if point.environment == name]))
     if points:
         print_table([_row(point) for point in points])
+    else:
+        typer.echo("no recording of it holds times; record some with pytest --nnopt-update")
 
 
 def find_case(wanted: str, store: BaselineStore) -> str:

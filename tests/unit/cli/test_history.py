@@ -75,6 +75,15 @@ def test_an_id_that_is_unknown_or_not_the_only_one_is_refused(nnopt: Nnopt) -> N
     assert "has 'other' in its case's id; nnopt show lists them" in nnopt("history", "other").err
 
 
+def test_recordings_without_times_are_said_to_have_none(nnopt: Nnopt) -> None:
+    evidence = make_evidence().model_copy(update={"timing": ()})
+    BaselineStore(Path("baselines")).write(
+        HERE, CaseBaseline(case=CASE_ID, recordings=(make_recording(HERE, evidence),))
+    )
+    said = nnopt("history", CASE_ID)
+    assert said.out.splitlines()[1:] == ["no recording of it holds times; record some with pytest --nnopt-update"]
+
+
 def test_it_is_drawn(nnopt: Nnopt) -> None:
     pytest.importorskip("matplotlib")
     write(1.0, 0.5)
