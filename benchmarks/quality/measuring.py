@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from pytest_nnopt.statistics.estimate import estimate_log_ratio
 from pytest_nnopt.torch_backend.compiling import CompileStep, compile_copy, copy_side
 from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets
 from pytest_nnopt.torch_backend.pair import PairRequest, build_side
-from pytest_nnopt.torch_backend.revisions import Maker, place_revisions, time_revisions
+from pytest_nnopt.torch_backend.revisions import REVISIONS_PLAN, Maker, place_revisions, time_revisions
 from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 from pytest_nnopt.torch_backend.threads import thread_count
 from pytest_nnopt.torch_backend.timing import Timed, time_sides, timed_call
@@ -167,7 +167,7 @@ def _measure_beside(head: Side, base: Side, device: torch.device, seed: int) -> 
     """Measure two versions as ``--nnopt-against`` does in one process; both belong to the same modules here."""
     makers = [_maker(side) for side in (head, base)]
     placed = place_revisions(makers[0], makers[1], device, random.Random(seed))
-    sample = time_revisions(placed, makers[0], makers[1], device, Plan(seed=seed)).head.sample
+    sample = time_revisions(placed, makers[0], makers[1], device, replace(REVISIONS_PLAN, seed=seed)).head.sample
     estimate = estimate_log_ratio(sample.seconds(Variant.CANDIDATE), sample.seconds(Variant.BASE_CANDIDATE))
     return RatioRecord(log_ratio=estimate.log_ratio, variance=estimate.variance, blocks=estimate.blocks)
 

@@ -181,7 +181,8 @@ class BaseTest:
         """Report a test that is not there, or that passes without handing over its case."""
         if self._has_run:
             self._report("unused", "it passes without handing over this case")
-        self._report("missing", f"pytest found no such test (status {int(exitstatus)})")
+        elif exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
+            self._report("missing", f"pytest found no such test (status {int(exitstatus)})")
 
     def _report(self, kind: Any, reason: str) -> None:
         from pytest_nnopt.session.protocol import Absence

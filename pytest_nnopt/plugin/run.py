@@ -29,15 +29,16 @@ CROWDED = "nnopt_crowded"
 """Key of what xdist's controller tells its workers: why their cases cannot run on a GPU."""
 
 _ALONE = {
-    "xdist": ("-n0", "--dist=no"),
-    "pytest_cov": ("--no-cov",),
-    "junitxml": ("--junit-xml=",),
-    "html": ("--html=",),
-    "reportlog_plugin": ("--report-log=",),
-    "pytest_jsonreport": ("--json-report-file=none",),
+    "numprocesses": ("-n0", "--dist=no"),
+    "no_cov": ("--no-cov",),
+    "xmlpath": ("--junit-xml=",),
+    "htmlpath": ("--html=",),
+    "report_log": ("--report-log=",),
+    "json_report_file": ("--json-report-file=none",),
     "timeout": ("--timeout=0",),  # this run's own alarm covers its measuring processes, too
 }
-"""By plugin, the options that keep a measuring process from spreading tests and from overwriting this run's reports."""
+"""By an option that is known where its plugin is loaded, under whatever name, the options that keep a measuring process
+from spreading tests and from overwriting this run's reports."""
 
 
 def gate_of(config: pytest.Config) -> Gate:
@@ -152,7 +153,7 @@ def _launch(config: pytest.Config) -> Launch:
     workerinput = getattr(config, "workerinput", {})
     arguments = workerinput["mainargv"][1:] if "mainargv" in workerinput else config.invocation_params.args
     arguments = without_paths([str(argument) for argument in arguments], config.option.file_or_dir or ())
-    added = [word for name, words in _ALONE.items() if config.pluginmanager.hasplugin(name) for word in words]
+    added = [word for name, words in _ALONE.items() if hasattr(config.option, name) for word in words]
     if config.pluginmanager.hasplugin("benchmark") and not config.getoption("benchmark_only", False):
         added.append("--benchmark-disable")  # it calls each function once, and saves nothing
     if isinstance(seed := config.getoption("randomly_seed", None), int):

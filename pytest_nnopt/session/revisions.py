@@ -15,7 +15,6 @@ from pytest_nnopt.against.imports import borrowed_modules
 from pytest_nnopt.against.proof import find_foreign_code
 from pytest_nnopt.baseline.schema import BaseRecord, ProcessRecord, RatioRecord
 from pytest_nnopt.errors import SeparationError
-from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import Block, ProcessSample, Variant
 from pytest_nnopt.session.records import record_process
@@ -25,20 +24,24 @@ from pytest_nnopt.torch_backend.facts import device_key
 from pytest_nnopt.torch_backend.isolation import isolated_compilation
 from pytest_nnopt.torch_backend.pair import device_of
 from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
-from pytest_nnopt.torch_backend.revisions import Maker, Placed, describe_differences, place_revisions, time_revisions
+from pytest_nnopt.torch_backend.revisions import (
+    REVISIONS_PLAN,
+    Maker,
+    Placed,
+    describe_differences,
+    place_revisions,
+    time_revisions,
+)
 from pytest_nnopt.torch_backend.side_effects import ProcessState, find_patches
 from pytest_nnopt.torch_backend.timing import Timed
 
 if TYPE_CHECKING:
     from pytest_nnopt.against.imports import ModuleTables
     from pytest_nnopt.environment import Environment
+    from pytest_nnopt.measurement.engine import Plan
     from pytest_nnopt.session.case import CaseRun
     from pytest_nnopt.session.protocol import Absence
     from pytest_nnopt.torch_backend.revisions import TimedRevisions
-
-REVISIONS_PLAN = Plan(max_blocks=200, max_seconds=6.0)
-"""A process that runs two revisions takes some eight seconds to get ready. Two compiled copies in it differ by 0.9 % in
-40 blocks, and by 0.5 % in 200: little is added from process to process, so that further blocks pay."""
 
 _OWN = {Variant.BASE_REFERENCE: Variant.REFERENCE, Variant.BASE_CANDIDATE: Variant.CANDIDATE}
 

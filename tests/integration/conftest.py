@@ -218,6 +218,12 @@ def _everything_imported() -> None:
     run.close()
 
 
+@pytest.fixture(scope="session")
+def simulated_clock_conftest() -> str:
+    """The text of a conftest.py whose clock is simulated."""
+    return SIMULATED_CLOCK
+
+
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, _everything_imported: None) -> Project:
     """Make a project whose clock is simulated."""
