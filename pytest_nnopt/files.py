@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_nnopt.errors import OutputError
@@ -44,6 +46,23 @@ def _remedy(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free space there or choose another place, then run again"
     return "make its directory writable or choose another"
+
+
+@contextlib.contextmanager
+def temporary_directory(prefix: str = "nnopt-") -> Iterator[Path]:
+    """Make a directory that is gone after the body.
+
+    Raises:
+        OutputError: none can be made.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise OutputError(
+            f"no temporary directory can be made: {error}; let TMPDIR name a place that is writable and has space"
+        ) from None
+    with made as name:
+        yield Path(name)
 
 
 def remove_file(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ from pytest_nnopt.against.git import find_repository
 from pytest_nnopt.baseline.schema import Record
 from pytest_nnopt.cli.output import AsJson, print_json
 from pytest_nnopt.errors import RevisionError
-from pytest_nnopt.files import write_text
+from pytest_nnopt.files import temporary_directory, write_text
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.plain import plain_line
 from pytest_nnopt.report.failure import describe_failure
@@ -157,7 +156,7 @@ def bisect(
     repository = find_repository(Path.cwd())
     ends = resolve_range(repository, good, bad)
     with ExitStack() as stack:
-        kept = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-")))
+        kept = keep or stack.enter_context(temporary_directory())
         kept.mkdir(parents=True, exist_ok=True)
         hunt = Hunt(
             test=test,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pytest_nnopt.against.git import find_repository, run_git
 from pytest_nnopt.baseline.level import level_of
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.errors import ResultsError, RevisionError
+from pytest_nnopt.files import temporary_directory
 from pytest_nnopt.report.files import read_results
 from pytest_nnopt.results import case_environment
 
@@ -78,10 +78,10 @@ def _of_revision(store: BaselineStore, revision: str) -> dict[tuple[str, str], E
             f"{revision!r} is no results file, no environment in {store.root} (there are: {known}) and no git revision "
             f"with baselines in {store.root}"
         ) from None
-    with tempfile.TemporaryDirectory() as directory:
+    with temporary_directory() as directory:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            _extract_files(tar, Path(directory))
-        past = BaselineStore(Path(directory))
+            _extract_files(tar, directory)
+        past = BaselineStore(directory)
         return {key: level for name in past.environments() for key, level in _of_environment(past, name).items()}
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from pytest_nnopt.cli.collected import VARIABLE
 from pytest_nnopt.cli.output import AsJson, print_json, print_line
 from pytest_nnopt.cli.project import BaselineDirectory, open_store
 from pytest_nnopt.errors import BaselineError
-from pytest_nnopt.files import remove_file
+from pytest_nnopt.files import remove_file, temporary_directory
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.store import BaselineStore
@@ -100,8 +99,8 @@ def collect(files: Collection[str]) -> Collected:
     """
     if not files:
         return Collected()
-    with tempfile.TemporaryDirectory() as directory:
-        found = Path(directory, "collected.json")
+    with temporary_directory() as directory:
+        found = directory / "collected.json"
         command = [
             sys.executable,
             "-m",

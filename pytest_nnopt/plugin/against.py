@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from pytest_nnopt.against.git import find_repository
 from pytest_nnopt.against.imports import ModuleTables
 from pytest_nnopt.against.worktree import Trees, copy_tests, worktree
 from pytest_nnopt.errors import RevisionError
+from pytest_nnopt.files import temporary_directory
 from pytest_nnopt.plugin.run import gate_of
 from pytest_nnopt.session.base import WORKER_LIST_OPTION, Base
 
@@ -103,8 +103,8 @@ def list_cases_of_base(config: pytest.Config, places: Iterable[str]) -> set[str]
     if launch is None or not there:
         return set()
     alone = base.launch_alone(launch)
-    with tempfile.TemporaryDirectory(prefix="nnopt-") as directory:
-        listed = Path(directory) / "cases"
+    with temporary_directory() as directory:
+        listed = directory / "cases"
         command = [sys.executable, *alone.program, *alone.arguments, "--collect-only", f"{WORKER_LIST_OPTION}={listed}"]
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(

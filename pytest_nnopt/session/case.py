@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_nnopt.baseline.numbers import NumericsLevel
 from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, OriginRecord, ProcessRecord, WorkRecord
 from pytest_nnopt.errors import PairError
+from pytest_nnopt.files import temporary_directory
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import CheckName, CompileFacts, CompileStatus
@@ -145,7 +145,7 @@ class CaseRun:
     @cached_property
     def cache_dir(self) -> Path:
         """Where compiled code is kept, for measuring processes to share: a new directory unless one was set."""
-        return Path(self._scope.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-")))
+        return self._scope.enter_context(temporary_directory())
 
     def require_candidate(self) -> Side:
         """Return the candidate side.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.errors import MeasurementError, SeparationError
+from pytest_nnopt.files import temporary_directory
 from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
 from pytest_nnopt.session.gathering import ASSURED_PROCESSES, gather_timing, hired_crew
@@ -93,7 +93,7 @@ def compare_with_base(run: CaseRun, gate: Gate, question: Question, test_id: str
 def _inspect(run: CaseRun, base: Base, launch: Launch, question: Question, test_id: str) -> Inspected:
     """Have the base looked at; while its process imports, this one looks at the head."""
     with ExitStack() as stack:
-        cache_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-")))
+        cache_dir = stack.enter_context(temporary_directory())
         process = stack.enter_context(MeasuringProcess(base.launch_alone(launch), test_id, question.case_id))
         if CheckName.NUMERICS in question.asked:
             _ = run.numerics
@@ -136,7 +136,7 @@ class _Timing:
     def _in_two(self, note: str) -> Comparison:
         note += "; two processes differ more than two revisions in one, so the smallest change it finds is larger"
         with ExitStack() as stack:
-            cache_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-")))
+            cache_dir = stack.enter_context(temporary_directory())
             crews = (
                 stack.enter_context(self._crew(self.launch, lambda: self.run.cache_dir)),
                 stack.enter_context(self._crew(self.base.launch_alone(self.launch), lambda: cache_dir)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.files import temporary_directory
 from pytest_nnopt.session.crew import Crew
 from pytest_nnopt.session.processes import Launch, MeasuringProcess
 from pytest_nnopt.session.progress import NoProgress
@@ -52,7 +52,7 @@ def hired_crew(
         is_on_cpu = environment.fields["device"] == "cpu"
 
         def new_directory() -> Path:
-            return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-")))
+            return stack.enter_context(temporary_directory())
 
         yield stack.enter_context(
             Crew(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
+import tempfile
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +26,8 @@ def describe_error(error: BaseException) -> str:
     text = ". ".join([f"{type(error).__name__}: {line}", *read_notes(str(error))[:1]])
     if len(text) > _LONGEST_ERROR:  # what went wrong stands at either end
         text = f"{text[: _LONGEST_ERROR // 2 - 1]} … {text[-(_LONGEST_ERROR // 2 - 2) :]}"
+    if os.strerror(errno.ENOSPC) in str(error):
+        text += f"; free space in {tempfile.gettempdir()}, or let TMPDIR name another place"
     stack = getattr(error, "real_stack", None)
     return f"{text} (at {stack[-1].filename}:{stack[-1].lineno})" if stack else text
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import torch._dynamo
 import torch._dynamo.utils
 from torch._inductor import metrics, utils
+
+from pytest_nnopt.files import temporary_directory
 
 
 @contextlib.contextmanager
@@ -26,7 +27,7 @@ def isolated_compilation(*, cache_dir: Path | None = None) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         if cache_dir is None:
-            cache_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-inductor-")))
+            cache_dir = stack.enter_context(temporary_directory("nnopt-inductor-"))
         stack.enter_context(_cached_in(cache_dir))
         reset_compiler()
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_nnopt.errors import OutputError
-from pytest_nnopt.files import private_directory, remove_file, short_path, write_text
+from pytest_nnopt.files import private_directory, remove_file, short_path, temporary_directory, write_text
 
 
 def names_in(directory: Path) -> list[str]:
@@ -134,6 +134,20 @@ def test_a_file_is_removed_if_there_is_one_and_can_be(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
     with pytest.raises(OutputError, match=r"cannot delete .*; make its directory writable, or delete it by hand"):
         remove_file(tmp_path)
+
+
+def test_a_temporary_directory_is_gone_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with temporary_directory() as directory:
+        assert directory.is_dir()
+        assert directory.parent == tmp_path
+    assert names_in(tmp_path) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with (
+        pytest.raises(OutputError, match=r"no temporary directory can be made: .*; let TMPDIR name"),
+        temporary_directory(),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tempfile
+
 import pytest
 
 from pytest_nnopt.torch_backend.compile_errors import describe_error
@@ -27,3 +29,10 @@ def test_long_error_is_cut() -> None:
     assert len(said) == 360
     assert said.startswith("ValueError: begin xxx")
     assert said.endswith("xxx end")
+
+
+def test_a_full_disk_is_named_with_its_remedy() -> None:
+    said = describe_error(RuntimeError("OSError: [Errno 28] No space left on device"))
+    assert said.endswith(
+        f"No space left on device; free space in {tempfile.gettempdir()}, or let TMPDIR name another place"
+    )
