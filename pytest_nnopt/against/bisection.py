@@ -9,10 +9,10 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING
 
+from pytest_nnopt.against.ending import raised_on_termination
 from pytest_nnopt.against.git import git_environment
 from pytest_nnopt.errors import RevisionError
 
@@ -82,7 +82,7 @@ def bisecting(repository: Repository) -> Iterator[None]:
     if repository.answers("bisect", "log") is not None:
         raise RevisionError(f"a bisection is under way in {repository.top}; end it with git bisect reset")
     before = repository.answers("symbolic-ref", "--quiet", "--short", "HEAD") or repository.run("rev-parse", "HEAD")
-    with _ended_softly():
+    with raised_on_termination(SystemExit(128 + signal.SIGTERM)):
         try:
             yield
         finally:
@@ -155,17 +155,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
             return
-
-
-@contextlib.contextmanager
-def _ended_softly() -> Iterator[None]:
-    """Let a request to end run what cleans up."""
-
-    def leave(*_: object) -> NoReturn:
-        sys.exit(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_nnopt.against.arguments import base_arguments
+from pytest_nnopt.against.ending import raised_on_termination
 from pytest_nnopt.against.git import find_repository
 from pytest_nnopt.against.imports import ModuleTables
 from pytest_nnopt.against.worktree import Trees, copy_tests, worktree
@@ -210,6 +211,7 @@ def _check_out(config: pytest.Config) -> Base:
         is_same = revision.is_head and not repository.is_dirty
         opened = ExitStack()
         config.add_cleanup(opened.close)
+        opened.enter_context(raised_on_termination(KeyboardInterrupt()))
         trees = opened.enter_context(worktree(repository, revision, build=option.nnopt_against_build))
     except RevisionError as error:
         raise pytest.UsageError(f"--nnopt-against: {error}") from None

@@ -291,14 +291,15 @@ def wait_until(is_so: Callable[[], object], process: subprocess.Popen[str]) -> N
         time.sleep(0.1)
 
 
-def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("request_to_end", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing(tmp_path: Path, request_to_end: signal.Signals) -> None:
     flag = tmp_path / "reached"
     hanging = f"def test_it(model_pair):\n    open({str(flag)!r}, 'w').close()\n    while True: pass\n"
     revised = make_revised(tmp_path, {"tests/test_it.py": hanging}, {"tests/test_it.py": PREAMBLE_ALONE})
     process = revised.start("--nnopt-against=HEAD")
     wait_until(flag.is_file, process)
     assert len(git(revised.top, "worktree", "list").splitlines()) == 2
-    process.send_signal(signal.SIGINT)
+    process.send_signal(request_to_end)
     output, _ = process.communicate(timeout=100)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert revised.leftovers() == []

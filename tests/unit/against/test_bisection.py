@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_nnopt.against.bisection import bisecting, describe_commit, find_first_bad, resolve_range, run_apart
+from pytest_nnopt.against.ending import raised_on_termination
 from pytest_nnopt.against.git import Repository, find_repository
 from pytest_nnopt.errors import RevisionError
 
@@ -75,6 +76,15 @@ def test_another_bisection_is_not_disturbed(repository: Repository) -> None:
     with pytest.raises(RevisionError, match="a bisection is under way"), bisecting(repository):
         pass
     assert "git bisect start" in git(repository.top, "bisect", "log")
+
+
+def test_a_handler_of_somebody_else_is_left_alone() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with raised_on_termination(SystemExit()):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def end_while_bisecting(repository: Repository) -> None:
