@@ -15,10 +15,10 @@ _REMEDIES = {
     CheckName.NUMERICS: "if the difference is intended, allow it with @pytest.mark.nnopt_tolerance(rtol=..., atol=...)",
     CheckName.SPEEDUP: "compile differently, lower @pytest.mark.nnopt_speedup(min=...), or find what made it slower",
     CheckName.LATENCY: "if the new level is intended, allow it with @pytest.mark.nnopt_limits(latency=...), or accept "
-    "it with pytest --nnopt-update",
+    "it with pytest --nnopt-update --nnopt-reason TEXT",
     CheckName.MEMORY: "if the new level is intended, allow it with @pytest.mark.nnopt_limits(memory=...), or accept it "
-    "with pytest --nnopt-update",
-    CheckName.COMPILE_TIME: "if the new level is intended, accept it with pytest --nnopt-update",
+    "with pytest --nnopt-update --nnopt-reason TEXT",
+    CheckName.COMPILE_TIME: "if the new level is intended, accept it with pytest --nnopt-update --nnopt-reason TEXT",
 }
 
 

@@ -21,6 +21,7 @@ _HEADS = ("case", "speedup", "latency", "passed", "outcome")
 _GAP = "  "
 _NARROWEST_CASE = 16
 _WIDEST_OUTCOME = 26
+"""Columns of an outcome with its checks, unless every id leaves it more."""
 _UNBREAKABLE = "\u00a0%"
 
 
@@ -55,20 +56,27 @@ def render_section(results: Iterable[CaseResult], *, width: int = WIDTH, is_verb
 
 def render_table(rows: Sequence[Row], *, width: int = WIDTH) -> list[Line]:
     """Lay the cases out in one table that fits into ``width`` columns; a column without a figure is left out."""
-    cells = [
-        (row.case_id, row.speedup, row.latency, row.passed, _cut_end(_outcome(row), _WIDEST_OUTCOME)) for row in rows
-    ]
+    cells = [(row.case_id, row.speedup, row.latency, row.passed, _outcome(row)) for row in rows]
     columns = [
         (head, *column)
         for head, *column in zip(_HEADS, *cells, strict=True)
         if head == _HEADS[0] or any(cell != NO_FIGURE for cell in column)
     ]
+    if rows:
+        columns[-1] = _fit_outcomes(columns, width)
     others = sum(len(_GAP) + max(map(len, column)) for column in columns[1:])
     room = max(width - others, _NARROWEST_CASE)
     columns[0] = tuple(_cut_start(cell, room) for cell in columns[0])
     widths = [max(map(len, column)) for column in columns]
     head, *body = [_align(cells, widths) for cells in zip(*columns, strict=True)]
     return [Line(head), *(Line(text, row.result.outcome) for text, row in zip(body, rows, strict=True))]
+
+
+def _fit_outcomes(columns: Sequence[tuple[str, ...]], width: int) -> tuple[str, ...]:
+    """Cut the last column where the others, ids in full length, leave no room for it."""
+    *others, outcomes = columns
+    left = width - sum(max(map(len, column)) + len(_GAP) for column in others)
+    return tuple(_cut_end(cell, max(left, _WIDEST_OUTCOME)) for cell in outcomes)
 
 
 def _outcome(row: Row) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SHOWN_LINES = 8
 _SHOWN_PLACES = 3
+_LINE_END = "\n"
 _SAME_HOST_TIME = 0.05
 """Change of the time spent outside of a GPU's kernels that its own noise between processes hides."""
 
@@ -57,7 +58,9 @@ def _compile_changes(facts: CompileFacts, level: CompileLevel) -> list[str]:
             lines.append(figure.change)
         elif places:
             lines.append(f"{figure.name}: as many as before, but not the same")
-        lines += [f"  new: {place}" for place in places]
+        lines += [
+            f"  new: {place.partition(_LINE_END)[0]}" for place in places
+        ]  # the check of compilation says the rest
     return [*lines, *kernel_changes(facts, level), *operation_changes(facts, level)]
 
 

@@ -30,7 +30,7 @@ def test_everything_known_about_a_failing_case_is_said_failures_first() -> None:
         "  latency failed: latency +20.0 %\n"
         "    8 processes\n"
         "    what to do: if the new level is intended, allow it with @pytest.mark.nnopt_limits(latency=...), "
-        "or accept it with pytest --nnopt-update\n"
+        "or accept it with pytest --nnopt-update --nnopt-reason TEXT\n"
         "  compile passed: 1 graph, 0 graph breaks, 0 recompiles\n"
         "  speedup inconclusive: speedup was not measured"
     )
