@@ -19,6 +19,7 @@ from pytest_nnopt.torch_backend.pair import owner_of
 from pytest_nnopt.torch_backend.samples import build_samples
 from pytest_nnopt.torch_backend.stored import TensorForm, read_tensors, store_tensors
 from pytest_nnopt.torch_backend.tree import map_tensors, named_tensors
+from pytest_nnopt.untrusted import read_bounded
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _RECORD, _INPUTS, _STATE, _SCRIPT = "repro.json", "inputs.safetensors", "state.safetensors", "repro.py"
 _LARGEST_STATE_BYTES = 1 << 30
+_LARGEST_RECORD_BYTES = 1 << 26
 _NO_TENSORS: dict[str, TensorForm] = {}
 
 
@@ -111,7 +113,7 @@ def read_repro(folder: Path) -> ReproRecord:
         PairError: it cannot be read.
     """
     try:
-        return TypeAdapter(ReproRecord).validate_json((folder / _RECORD).read_bytes())
+        return TypeAdapter(ReproRecord).validate_json(read_bounded(folder / _RECORD, _LARGEST_RECORD_BYTES))
     except (OSError, ValidationError) as error:
         raise PairError(f"{folder} holds no repro: {error}; let the test fail once more") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ def store_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> tuple[dict
     Raises:
         OutputError: the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     forms: dict[str, TensorForm] = {}
@@ -69,8 +71,11 @@ def store_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> tuple[dict
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(plain, temporary)
         temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return forms, left_out
 
 
@@ -86,9 +91,10 @@ def read_tensors(path: Path, forms: Mapping[str, TensorForm]) -> dict[str, torch
     try:
         plain = load_file(path)
         return {name: _restored(plain[name], form) for name, form in forms.items()}
-    except (OSError, SafetensorError, KeyError, AttributeError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+        said = str(error).partition("\n")[0]  # torch adds its own stack
         raise PairError(
-            f"{path} cannot be read: {type(error).__name__}: {error}; let the test fail once more"
+            f"{path} cannot be read: {type(error).__name__}: {said}; let the test fail once more"
         ) from error
 
 
@@ -104,6 +110,8 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 def _restored(plain: torch.Tensor, form: TensorForm) -> torch.Tensor:
     dtype = getattr(torch, form.dtype)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"{form.dtype!r} is no dtype")
     values = plain if dtype in _PLAIN_DTYPES else plain.view(dtype).reshape(form.shape)
     extent = 1 + sum((size - 1) * stride for size, stride in zip(form.shape, form.strides, strict=True))
     if values.numel() == 0:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from pytest_nnopt.errors import OutputError, PairError
 from pytest_nnopt.torch_backend.stored import TensorForm, read_tensors, store_tensors
@@ -70,6 +71,22 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         store_tensors(tmp_path / "file" / "x.safetensors", {"x": torch.ones(1)})
 
 
+def test_a_disk_that_is_full_is_an_error_and_keeps_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    path = tmp_path / "x.safetensors"
+    forms, _ = store_tensors(path, {"x": torch.ones(1)})
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    with pytest.raises(OutputError, match=r"cannot write .*: I/O error: No space left on device"):
+        store_tensors(path, {"x": torch.zeros(1)})
+    assert torch.equal(read_tensors(path, forms)["x"], torch.ones(1))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
 @pytest.mark.parametrize("damage", ["missing", "broken", "other"])
 def test_a_file_that_cannot_be_relied_upon_is_an_error(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "x.safetensors"
@@ -80,3 +97,21 @@ def test_a_file_that_cannot_be_relied_upon_is_an_error(tmp_path: Path, damage: s
         path.unlink()
     with pytest.raises(PairError, match=r"cannot be read: .*let the test fail once more"):
         read_tensors(path, {"x": TensorForm("float32", (1,), (1,))})
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        TensorForm("load", (1,), (1,)),
+        TensorForm("no_such_thing", (1,), (1,)),
+        TensorForm("float32", (1, 1), (1,)),
+        TensorForm("float32", (-5,), (1,)),
+        TensorForm("float32", (1,), (-7,)),
+        TensorForm("float32", (2**62,), (2**62,)),
+    ],
+)
+def test_a_form_that_cannot_be_is_an_error(tmp_path: Path, form: TensorForm) -> None:
+    path = tmp_path / "x.safetensors"
+    store_tensors(path, {"x": torch.ones(1)})
+    with pytest.raises(PairError, match=r"cannot be read: .*let the test fail once more"):
+        read_tensors(path, {"x": form})
