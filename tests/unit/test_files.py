@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -166,3 +168,20 @@ def test_a_directory_that_may_be_anybodys_is_not_used(
         private.write_text("in the way")
     with pytest.raises(OSError, match=r"is a link or belongs to another user|File exists"):
         private_directory()
+
+
+@pytest.mark.parametrize(("code", "is_told"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_file_system_that_cannot_sync_a_directory_is_no_error_and_a_failing_disk_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_told: bool
+) -> None:
+    sync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OutputError, match="cannot write") if is_told else contextlib.nullcontext():
+        write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"

@@ -368,3 +368,24 @@ def test_what_a_killed_process_left_behind_is_removed(store: BaselineStore) -> N
         leftover.write_text("half")
     store.write(HERE, make_baseline(HERE))
     assert not any(leftover.exists() for leftover in leftovers)
+
+
+@pytest.mark.parametrize("twin", ["tests/test_model.py::test_POLICY", "tests/Test_model.py::test_policy"])
+def test_names_that_differ_in_case_alone_are_refused_before_one_replaces_the_other(
+    store: BaselineStore, twin: str
+) -> None:
+    store.write(HERE, make_baseline(HERE))
+    with pytest.raises(
+        BaselineError, match=r"differ in case alone, and are one file where case does not count; rename"
+    ):
+        store.write(HERE, make_baseline(HERE, case=twin))
+    assert [baseline.case for baseline in store.read_all(HERE.name)] == [CASE_ID]
+
+
+def test_no_link_leads_out_of_the_store(store: BaselineStore, tmp_path: Path) -> None:
+    path = store.write(HERE, make_baseline(HERE))
+    elsewhere = tmp_path / "elsewhere"
+    path.parent.rename(elsewhere)
+    path.parent.symlink_to(elsewhere)
+    with pytest.raises(BaselineError, match=r"leads out of .* by a link; remove the link"):
+        BaselineStore(store.root).read(HERE.name, CASE_ID)
