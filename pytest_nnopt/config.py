@@ -11,7 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from pytest_nnopt.environment import Match
 from pytest_nnopt.errors import ConfigError
@@ -19,6 +27,7 @@ from pytest_nnopt.model import CheckName
 from pytest_nnopt.profiles import read_profiles, with_profile
 from pytest_nnopt.units import parse_fraction, parse_seconds
 from pytest_nnopt.untrusted import parse_toml, read_bounded, require_plain
+from pytest_nnopt.urls import parse_history_url, redacted
 
 _LARGEST_FILE_BYTES = 2**22
 
@@ -53,6 +62,7 @@ Seconds = Annotated[float, BeforeValidator(_readable(parse_seconds))]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 FallbackStep = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "eager"]
 Device = Annotated[str, BeforeValidator(_readable(parse_device))]
+HistoryUrl = Annotated[str, BeforeValidator(_readable(parse_history_url)), PlainSerializer(redacted)]
 SampleKind = Literal["perturbed", "large", "small", "zeros", "non_contiguous", "channels_last", "batch"]
 GENERATED: tuple[SampleKind, ...] = get_args(SampleKind)
 """The inputs that can be made from a case's own; those that the compiler need not compile again for come first."""
@@ -167,6 +177,19 @@ class Settings(_Section):
 
     baseline_dir: Annotated[Path, Field(strict=False)] = Path("baselines")
     """Where baselines live, relative to pytest's rootdir."""
+    baseline_from: Literal["files", "history"] = "files"
+    """What the gate compares with: the files in ``baseline_dir``, or the last runs in the shared history."""
+    history: Annotated[HistoryUrl | None, Field(repr=False)] = None
+    """The shared history that runs are added to, such as ``"s3://bucket/prefix"``, ``"file:///folder"`` or
+    ``"postgresql://user@host/database"``; none keeps no history."""
+    history_append: Literal["ci", "always", "never"] = "ci"
+    """Which runs with ``--nnopt-baseline`` or ``--nnopt-update`` are added to it: a CI service's, all, or none."""
+    history_branch: Annotated[str, Field(min_length=1, max_length=400)] = "main"
+    """The branch whose runs in the history make a level."""
+    history_runs: Annotated[int, Field(ge=1, le=100)] = 10
+    """How many of its last sound runs make a level."""
+    history_timeout: Seconds = 30.0
+    """How long the history may take to answer."""
     missing: Literal["fail", "record"] = "fail"
     """What a missing baseline does."""
     diagnose: Literal["never", "fail"] = "fail"
@@ -218,6 +241,12 @@ class Settings(_Section):
         for name, section in CASE_SECTIONS.items():
             validate_section(section, self.defaults(name), f"[tool.nnopt.{name}]")
         validate_section(MatchConfig, self.match, "[tool.nnopt.match]")
+        return self
+
+    @model_validator(mode="after")
+    def _history_is_somewhere(self) -> Settings:
+        if self.baseline_from == "history" and self.history is None:
+            raise ValueError("baseline_from = 'history' needs to know where that is; give its URL as history")
         return self
 
     @property

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Union
 
 FieldValue = Union[str, int, bool, None]  # noqa: UP007  evaluated at run time by pydantic on Python 3.10
@@ -82,7 +83,7 @@ def fields_to_match(kind: str, match: Match, device: str) -> tuple[str, ...]:
     return GRAPH_FIELDS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Environment:
     """Hardware, software and settings of one measuring process.
 
@@ -92,7 +93,7 @@ class Environment:
 
     fields: Mapping[str, FieldValue]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Directory name for people, such as ``cpu-amd-epyc-zen4-2c-torch2.13`` or ``nvidia-h200-torch2.11``."""
         torch = f"torch{_major_minor(self.fields.get('torch'))}"
@@ -101,7 +102,7 @@ class Environment:
             return _slug(f"cpu-{cpu}-{self.fields.get('cores')}c-{torch}")
         return _slug(f"{self.fields.get('gpu')}-{torch}")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Eight hexadecimal digits over the decisive fields: equal where times and counters may be compared.
 

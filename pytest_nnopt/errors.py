@@ -53,3 +53,7 @@ class RevisionError(ConfigError):
 
 class SeparationError(NnoptError):
     """Two revisions cannot be kept apart in one process, or which of them was imported cannot be told."""
+
+
+class HistoryError(BaselineError):
+    """The shared history cannot be read or added to; never a reason to pass."""

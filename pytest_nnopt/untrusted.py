@@ -22,6 +22,7 @@ MOST_LEVELS = 32
 MOST_YAML_NODES = 20_000
 """Values of a YAML file with every alias written out."""
 
+_USUAL_BYTES = 2**16
 _LARGEST_INTEGER = 2**63
 _TOO_DEEP = f"it is nested more than {MOST_LEVELS} levels deep"
 
@@ -33,7 +34,9 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
         OSError: it cannot be read, or is larger than it may be.
     """
     with path.open("rb") as file:
-        content = file.read(most_bytes + 1)
+        content = file.read(min(_USUAL_BYTES, most_bytes + 1))  # what is asked for is allocated, be it there or not
+        if len(content) == _USUAL_BYTES:
+            content += file.read(most_bytes + 1 - _USUAL_BYTES)
     if len(content) > most_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {most_bytes} bytes")
     return content

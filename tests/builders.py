@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timezone
+import secrets
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from pytest_nnopt.baseline.schema import CaseBaseline, CompileRecord, Evidence, ProcessRecord, RatioRecord, Recording
 from pytest_nnopt.config import CaseConfig, LimitsConfig, SpeedupConfig
 from pytest_nnopt.environment import Environment
+from pytest_nnopt.history.schema import Entry
 from pytest_nnopt.model import Check, CheckName, CompileAttempt, CompileFacts, CompileStatus, Outcome, Verdict
 from pytest_nnopt.numerics import Lane, LeafComparison, NumericsComparison
 from pytest_nnopt.numerics.leaves import LeafKind
@@ -138,3 +140,20 @@ def make_result(*checks: Check, case_id: str = CASE_ID, evidence: Evidence | Non
 def make_message(result: CaseResult, environment: Environment | None = None, **fields: Any) -> CaseMessage:
     """A case on its way to the process that reports."""
     return CaseMessage(result=result, environment=dict((environment or make_environment()).fields), **fields)
+
+
+def make_entry(environment: Environment | None = None, *, hours: float = 0.0, **fields: Any) -> Entry:
+    """What a run adds to the shared history: by default a sound run on main, so many hours after the first."""
+    here = environment or make_environment()
+    usual: dict[str, Any] = {
+        "run": secrets.token_hex(8),
+        "case": CASE_ID,
+        "recorded": RECORDED + timedelta(hours=hours),
+        "branch": "main",
+        "environment": here.digest,
+        "fields": dict(here.fields),
+        "outcome": Outcome.PASSED,
+        "has_passed": True,
+        "evidence": make_evidence(),
+    }
+    return Entry(**{**usual, **fields})

@@ -14,7 +14,7 @@ from pytest_nnopt.environment import GRAPH_FIELDS
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import CompileRecord
-    from pytest_nnopt.baseline.store import BaselineStore
+    from pytest_nnopt.baseline.source import BaselineSource
     from pytest_nnopt.environment import Environment
 
 
@@ -34,7 +34,7 @@ class CompileLevel:
 
 
 def foreign_compilation(
-    store: BaselineStore, case_id: str, environment: Environment, required: Sequence[str] = GRAPH_FIELDS
+    store: BaselineSource, case_id: str, environment: Environment, required: Sequence[str] = GRAPH_FIELDS
 ) -> CompileLevel | None:
     """Return the recorded compilation nearest to an environment in which none was recorded.
 
@@ -57,7 +57,7 @@ def foreign_compilation(
 
 
 def _comparable(
-    store: BaselineStore, case_id: str, environment: Environment, required: Sequence[str]
+    store: BaselineSource, case_id: str, environment: Environment, required: Sequence[str]
 ) -> Iterator[tuple[CompileLevel, float]]:
     """Yield each compilation of a case whose graphs may be compared, with the moment of its recording."""
     for name in store.environments_with(case_id):

@@ -10,7 +10,7 @@ from pytest_nnopt.baseline.level import level_of
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import Evidence, Recording
-    from pytest_nnopt.baseline.store import BaselineStore
+    from pytest_nnopt.baseline.source import BaselineSource
     from pytest_nnopt.environment import Environment
 
 
@@ -35,7 +35,7 @@ class Elsewhere:
 
 
 def level_elsewhere(
-    store: BaselineStore,
+    store: BaselineSource,
     case_id: str,
     environment: Environment,
     required: Sequence[str],
@@ -62,7 +62,7 @@ def level_elsewhere(
 
 
 def _levels(
-    store: BaselineStore, case_id: str, environment: Environment, required: Sequence[str]
+    store: BaselineSource, case_id: str, environment: Environment, required: Sequence[str]
 ) -> Iterator[tuple[Elsewhere, float]]:
     """Yield each level of other environments that agrees in the required fields, with the moment of its recording."""
     for name in store.environments_with(case_id):

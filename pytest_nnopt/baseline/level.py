@@ -9,7 +9,7 @@ from pytest_nnopt.baseline.schema import Evidence
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import CaseBaseline, Recording
-    from pytest_nnopt.baseline.store import BaselineStore
+    from pytest_nnopt.baseline.source import BaselineSource
     from pytest_nnopt.environment import Environment
 
 MOST_PROCESSES = 20
@@ -17,7 +17,7 @@ MOST_PROCESSES = 20
 
 
 def comparable_recordings(
-    store: BaselineStore, case_id: str, environment: Environment
+    store: BaselineSource, case_id: str, environment: Environment
 ) -> tuple[tuple[Recording, ...], str]:
     """Return the recordings made under the same conditions, or none and why there is none, with the remedy.
 
@@ -89,7 +89,7 @@ def _times_alone(recording: Recording) -> Recording:
     return recording.model_copy(update={"evidence": Evidence(timing=recording.evidence.timing)})
 
 
-def unused_recordings(store: BaselineStore, case_id: str, environment: Environment) -> str:
+def unused_recordings(store: BaselineSource, case_id: str, environment: Environment) -> str:
     """Say which recordings of a case there are that are not compared with, and why; empty where there are none.
 
     Raises:
@@ -102,13 +102,13 @@ def unused_recordings(store: BaselineStore, case_id: str, environment: Environme
     return f"there are baselines for {', '.join(elsewhere)}" if elsewhere else ""
 
 
-def _explain_missing(store: BaselineStore, case_id: str, environment: Environment) -> str:
+def _explain_missing(store: BaselineSource, case_id: str, environment: Environment) -> str:
     unused = unused_recordings(store, case_id, environment)
     known = f" ({unused})" if unused else ""
-    return f"no baseline for {case_id!r} on {environment.name!r}{known}; record one with pytest --nnopt-update"
+    return f"no baseline for {case_id!r} on {environment.name!r}{known}; {store.remedy}"
 
 
-def _name_differences(store: BaselineStore, name: str, case_id: str, environment: Environment) -> str:
+def _name_differences(store: BaselineSource, name: str, case_id: str, environment: Environment) -> str:
     """Name an environment in which a case has a baseline, with what its newest recording depends on that differs."""
     baseline = store.read(name, case_id)
     recorded = None if baseline is None else store.fingerprint(name, baseline.recordings[-1].environment)
@@ -116,14 +116,14 @@ def _name_differences(store: BaselineStore, name: str, case_id: str, environment
     return f"{name!r} ({'; '.join(differences)})" if differences else repr(name)
 
 
-def _explain_foreign(store: BaselineStore, baseline: CaseBaseline, environment: Environment) -> str:
+def _explain_foreign(store: BaselineSource, baseline: CaseBaseline, environment: Environment) -> str:
     return (
         f"the baseline of {baseline.case!r} on {environment.name!r} was recorded under other conditions "
-        f"({_conditions(store, baseline, environment)}); restore them or record a new one with pytest --nnopt-update"
+        f"({_conditions(store, baseline, environment)}); restore them or {store.remedy}"
     )
 
 
-def _conditions(store: BaselineStore, baseline: CaseBaseline, environment: Environment) -> str:
+def _conditions(store: BaselineSource, baseline: CaseBaseline, environment: Environment) -> str:
     """Name what the newest recording depends on that differs here, with both values."""
     recorded = store.fingerprint(environment.name, baseline.recordings[-1].environment)
     differences = environment.differences(recorded) if recorded is not None else []

@@ -14,7 +14,7 @@ from pytest_nnopt.environment import GRAPH_FIELDS
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import LeafRecord, OriginRecord
-    from pytest_nnopt.baseline.store import BaselineStore
+    from pytest_nnopt.baseline.source import BaselineSource
     from pytest_nnopt.environment import Environment
 
 VALUE_FIELDS = ("device", "torch")
@@ -39,7 +39,7 @@ class NumericsLevel:
 
 
 def foreign_numerics(
-    store: BaselineStore, case_id: str, environment: Environment, required: Sequence[str] = VALUE_FIELDS
+    store: BaselineSource, case_id: str, environment: Environment, required: Sequence[str] = VALUE_FIELDS
 ) -> NumericsLevel | None:
     """Return the recorded numbers nearest to an environment in which none were recorded.
 
@@ -62,7 +62,7 @@ def foreign_numerics(
 
 
 def _comparable(
-    store: BaselineStore, case_id: str, environment: Environment, required: Sequence[str]
+    store: BaselineSource, case_id: str, environment: Environment, required: Sequence[str]
 ) -> Iterator[tuple[NumericsLevel, float]]:
     """Yield the numbers of each recording of a case that may be compared, with the moment of its recording."""
     fields = tuple(dict.fromkeys((*GRAPH_FIELDS, *environment.code_fields)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 _LONGEST_NAME = 120
@@ -11,6 +13,7 @@ _LONGEST_FOLDER = 1000
 """Characters of all folders together; systems refuse a path of four thousand."""
 
 
+@lru_cache(maxsize=1024)
 def case_path(case_id: str) -> PurePosixPath:
     """Return the path of a case's file below its environment's directory.
 
@@ -22,6 +25,16 @@ def case_path(case_id: str) -> PurePosixPath:
     if sum(map(len, folders)) + len(folders) > _LONGEST_FOLDER:
         folders = [_with_digest(folders[-1], file)]
     return PurePosixPath(*folders, _safe(_with_dotted_classes(name)) + ".json")
+
+
+def test_of(case_id: str, test_ids: Collection[str]) -> str | None:
+    """Return which of some tests a case is of, None where it is of another; ``#name`` tells a test's cases apart."""
+    test_id = case_id
+    while test_id not in test_ids:
+        test_id, separator, _ = test_id.rpartition("#")
+        if not separator:
+            return None
+    return test_id
 
 
 def _with_dotted_classes(name: str) -> str:

@@ -35,7 +35,7 @@ Reason = Annotated[str, Field(min_length=1, max_length=1000)]
 class Record(BaseModel):
     """A frozen value that comes from or goes to a file; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RatioRecord(Record):

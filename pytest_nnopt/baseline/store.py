@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -26,6 +28,8 @@ _ENVIRONMENT_FILE = "environment.json"
 LARGEST_FILE_BYTES = 4 * 2**20
 """Largest file of a baseline; one with twenty processes and a thousand kernels has less than a tenth of it."""
 
+_KEPT = 256
+"""Files kept in memory as they were parsed: a run asks for those of one case at a time."""
 _SIGNIFICANT_DIGITS = 6
 _DIGITS_OF_TRUTH = 9
 _TRUE_VALUES = ("norm", "sample")
@@ -35,7 +39,10 @@ _RecordT = TypeVar("_RecordT", bound=BaseModel)
 
 
 class BaselineStore:
-    """The baseline directory of a project. A file is parsed once, and again when it has changed.
+    """The baseline directory of a project.
+
+    The files that were asked for last are kept in memory, and parsed again when they have changed. Of all others no
+    more than the case is remembered, so that a store of any size takes little of it.
 
     What is in the directory may come from anybody: only plain files are read, within bounds, and no link leads out.
 
@@ -45,9 +52,20 @@ class BaselineStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._parsed: dict[Path, tuple[_Stamp, BaseModel]] = {}
+        self._parsed: OrderedDict[Path, tuple[_Stamp, BaseModel]] = OrderedDict()
+        self._cases: dict[Path, tuple[_Stamp, str]] = {}
         self._inside: set[Path] = set()
         self._lock = DirectoryLock(root)
+
+    @property
+    def name(self) -> str:
+        """The directory, in words."""
+        return f"{self.root.name}/"
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a missing baseline."""
+        return "record one with pytest --nnopt-update"
 
     def exclusive(self) -> AbstractContextManager[None]:
         """Keep other processes from writing while the body runs: what it reads is what its writing replaces.
@@ -76,17 +94,44 @@ class BaselineStore:
             )
         return baseline
 
-    def read_all(self, environment_name: str) -> list[CaseBaseline]:
-        """Return every baseline of an environment.
+    def read_all(self, environment_name: str) -> Iterator[CaseBaseline]:
+        """Read every baseline of an environment, one after the other.
 
         Raises:
             BaselineError: one of the files cannot be relied upon.
         """
-        paths = sorted((self.root / environment_name).glob("*/**/*.json"))
-        return [baseline for path in paths if (baseline := self._read(path, CaseBaseline)) is not None]
+        for path in self._files(environment_name):
+            baseline = self._read(path, CaseBaseline, is_kept=False)
+            if baseline is not None:
+                yield baseline
 
-    def verify(self) -> None:
+    def cases(self, environment_name: str) -> list[str]:
+        """Name the cases that have a baseline in an environment; what was read before is not read again.
+
+        Raises:
+            BaselineError: one of the files cannot be relied upon.
+        """
+        found = (self._case(path) for path in self._files(environment_name))
+        return [case for case in found if case is not None]
+
+    def _case(self, path: Path) -> str | None:
+        known = self._cases.get(path)
+        if known is not None and known[0] == _found(path):
+            return known[1]
+        baseline = self._read(path, CaseBaseline, is_kept=False)
+        return None if baseline is None else baseline.case
+
+    def _files(self, environment_name: str) -> list[Path]:
+        return sorted((self.root / environment_name).glob("*/**/*.json"))
+
+    def verify(
+        self, test_ids: Iterable[str] | None = None, *, learn: Callable[[str, CaseBaseline], None] | None = None
+    ) -> None:
         """Read every file of the store, so that what is read later was found sound before anything is measured.
+
+        Args:
+            test_ids: not used, since the files of all tests are read: what varies in one case tells of others.
+            learn: is told each environment's baselines as they are read.
 
         Raises:
             BaselineError: one of the files cannot be relied upon.
@@ -94,7 +139,9 @@ class BaselineStore:
         self.imported()
         for environment in self.environments():
             self._fingerprints(environment)
-            self.read_all(environment)
+            for baseline in self.read_all(environment):
+                if learn is not None:
+                    learn(environment, baseline)
 
     def fingerprint(self, environment_name: str, digest: str) -> Environment | None:
         """Return a recorded fingerprint, or None where it is unknown.
@@ -172,21 +219,28 @@ class BaselineStore:
             if case_id in known:
                 self.write_imported({name: time for name, time in known.items() if name != case_id})
 
-    def _read(self, path: Path, record: type[_RecordT]) -> _RecordT | None:
-        """Read one file through its schema, if it has not been read as it is; None where there is no file."""
-        try:
-            stamp = _stamp_of(path)
-        except FileNotFoundError:
+    def _read(self, path: Path, record: type[_RecordT], *, is_kept: bool = True) -> _RecordT | None:
+        """Read one file through its schema, if it is not kept as it is; None where there is no file."""
+        stamp = _found(path)
+        if stamp is None:
             return None
-        except OSError as error:
-            raise _unreadable(path, error) from None
         self._refuse_detour(path)
         known_stamp, known = self._parsed.get(path, (None, None))
         if known_stamp == stamp and isinstance(known, record):
             return known
         parsed = _parse(path, stamp, record)
-        self._parsed[path] = stamp, parsed
+        if isinstance(parsed, CaseBaseline):
+            self._cases[path] = stamp, parsed.case
+        if is_kept:
+            self._keep(path, stamp, parsed)
         return parsed
+
+    def _keep(self, path: Path, stamp: _Stamp, record: BaseModel) -> None:
+        """Keep what was read, in place of what was asked for longest ago."""
+        self._parsed[path] = stamp, record
+        self._parsed.move_to_end(path)
+        if len(self._parsed) > _KEPT:
+            self._parsed.popitem(last=False)
 
     def _refuse_detour(self, path: Path) -> None:
         """Refuse a file whose directory is reached by a link that leads out of the store.
@@ -220,6 +274,20 @@ class _Stamp(NamedTuple):
     modified_ns: int
     size: int
     inode: int
+
+
+def _found(path: Path) -> _Stamp | None:
+    """Return the stamp of a file, None where there is none.
+
+    Raises:
+        BaselineError: something else has its name.
+    """
+    try:
+        return _stamp_of(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def _stamp_of(path: Path) -> _Stamp:
@@ -257,7 +325,10 @@ def _parse(path: Path, stamp: _Stamp, record: type[_RecordT]) -> _RecordT:
     if stamp.size > LARGEST_FILE_BYTES:
         raise BaselineError(f"{path} is larger than {LARGEST_FILE_BYTES} bytes; {_REMEDY}")
     try:
-        values = parse_json(read_bounded(path, LARGEST_FILE_BYTES))
+        content = read_bounded(path, LARGEST_FILE_BYTES)
+        with contextlib.suppress(ValidationError):  # then the slower way says better what is wrong
+            return record.model_validate_json(content)
+        values = parse_json(content)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     version = values.get("schema") if isinstance(values, dict) else None

@@ -17,6 +17,7 @@ from pytest_nnopt.cli.importing import import_times
 from pytest_nnopt.cli.merge import merge
 from pytest_nnopt.cli.prune import prune
 from pytest_nnopt.cli.report import report
+from pytest_nnopt.cli.send import send
 from pytest_nnopt.cli.show import show
 
 _HELP = """Works on baselines and results; bisect alone runs tests.
@@ -38,7 +39,8 @@ def version(*, show: Annotated[bool, typer.Option("--version", help="Print the v
 
 app.command(short_help="List the stored baselines.")(show)
 app.command(short_help="Put two sets of figures side by side.")(compare)
-app.command(short_help="Show a case's speedup over its recordings.")(history)
+app.command(short_help="Show a case's speedup over time, and where it changed.")(history)
+app.command(short_help="Add to the shared history what a run could not add.")(send)
 app.command(short_help="Join the results of several jobs.")(merge)
 app.command(short_help="Turn a results file into baselines.")(accept)
 app.command(short_help="Find the commit that made a case regress.", context_settings={"ignore_unknown_options": True})(

@@ -39,6 +39,17 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption("--nnopt-baseline-dir", metavar="DIR", help="where baselines live (default: baselines)")
     group.addoption(
+        "--nnopt-baseline-from",
+        choices=("files", "history"),
+        help="compare with the baseline directory or with the last runs in the shared history (default: files)",
+    )
+    group.addoption("--nnopt-history", metavar="URL", help="the shared history that runs are added to")
+    group.addoption(
+        "--nnopt-history-append",
+        choices=("ci", "always", "never"),
+        help="which runs are added to the shared history (default: those of a CI service)",
+    )
+    group.addoption(
         "--nnopt-missing",
         choices=("fail", "record"),
         help="what a missing baseline does (default: fail)",
@@ -108,6 +119,9 @@ def settings_of(config: pytest.Config) -> dict[str, Any]:
     only = config.option.nnopt_only
     return {
         "baseline_dir": config.option.nnopt_baseline_dir,
+        "baseline_from": config.option.nnopt_baseline_from,
+        "history": config.option.nnopt_history,
+        "history_append": config.option.nnopt_history_append,
         "missing": config.option.nnopt_missing,
         "only": None if only is None else tuple(part.strip() for part in only.split(",")),
         "device": config.option.nnopt_device,

@@ -82,6 +82,8 @@ class Reporting:
         """Write the result files; what could not be written or recorded fails the run."""
         self._note_unused(session)
         self._note_gone(session)
+        if self._collector is not None:
+            self._collector.share()
         path = self._config.option.nnopt_json
         if path is not None:
             self._open_collector().write_json(Path(path))
@@ -143,7 +145,8 @@ class Reporting:
             observers = [observer for some in found for observer in some]
             shard = None if self._shard is None else (self._shard.index, self._shard.count)
             root = self._config.rootpath
-            self._collector = Collector(gate_of(self._config).store, root, observers=observers, shard=shard)
+            gate = gate_of(self._config)
+            self._collector = Collector(gate.store, root, observers=observers, shard=shard, sharing=gate.sharing)
         return self._collector
 
 

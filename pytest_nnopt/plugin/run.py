@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_nnopt.errors import ConfigError
+from pytest_nnopt.errors import BaselineError, ConfigError
 from pytest_nnopt.plugin.options import settings_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def gate_of(config: pytest.Config) -> Gate:
             config.stash[GATE].replay = None if option.nnopt_replay is None else Path(option.nnopt_replay)
             config.stash[GATE].base = open_base_of(config) if is_against(config) else None
             config.stash[GATE].run_beside = functools.partial(_run_beside, config)
-        except ConfigError as error:
+        except (BaselineError, ConfigError) as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[GATE]
 

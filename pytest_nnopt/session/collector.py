@@ -22,10 +22,12 @@ from pytest_nnopt.report.openmetrics import render_openmetrics
 from pytest_nnopt.report.terminal import WIDTH, Line, render_section
 from pytest_nnopt.results import CaseMessage, RunResults, ShardRecord
 from pytest_nnopt.session.recording import commit
+from pytest_nnopt.session.sharing import branch_of
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.store import BaselineStore
     from pytest_nnopt.observers import Observer
+    from pytest_nnopt.session.sharing import Sharing
 
 EXPORTS: Mapping[str, Callable[[RunResults, Path], str]] = MappingProxyType(
     {
@@ -49,6 +51,7 @@ class Collector:
         root: directory of the project, for its revision.
         observers: who else is told about each case as it arrives.
         shard: which part of a run that is spread over several jobs this one is, and of how many.
+        sharing: adds the run to a shared history; None adds it to none.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Collector:
         *,
         observers: Sequence[Observer] = (),
         shard: tuple[int, int] | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self._store = store
         self._observers = observers
@@ -68,6 +72,10 @@ class Collector:
         self._problems: list[str] = []
         self._notes: list[str] = []
         self._places: dict[str, Place] = {}
+        self._sharing = sharing
+        self._judged: dict[str, datetime] = {}
+        self._passed: set[str] = set()
+        self._shared: list[str] = []
         self._shard = None if shard is None else ShardRecord(index=shard[0], count=shard[1])
 
     @property
@@ -89,6 +97,8 @@ class Collector:
         """Take the cases of a test whose body has run; a later attempt replaces an earlier one."""
         messages = [CaseMessage.model_validate_json(text) for text in texts]
         self._messages.update({message.result.id: message for message in messages})
+        self._judged.update(dict.fromkeys((message.result.id for message in messages), datetime.now(timezone.utc)))
+        self._passed -= {message.result.id for message in messages}
         if place is not None:
             self._places.update({message.result.id: place for message in messages})
         self._pending[test_id] = messages if has_passed else []
@@ -98,11 +108,37 @@ class Collector:
     def finish_test(self, test_id: str, *, has_passed: bool) -> None:
         """Record what a test wants recorded, now that its teardown is over, too; a failed test records nothing."""
         messages = self._pending.pop(test_id, [])
+        if has_passed:
+            self._passed |= {message.result.id for message in messages}
         for message in messages:
             if has_passed and message.recording is not None:
                 self._record(message)
             if has_passed and message.refusal is not None:
                 self._problems.append(f"not recorded: {message.result.id}: {message.refusal}")
+
+    def share(self) -> None:
+        """Add every case to the shared history, where there is one; a failure to do so becomes a problem of the run."""
+        if self._sharing is None or self.is_empty:
+            return
+        revision, branch = _revision(self._root), branch_of(self._root)
+        try:
+            entries = [
+                self._sharing.entry_of(
+                    message,
+                    recorded=self._judged[case_id],
+                    revision=revision,
+                    branch=branch,
+                    has_passed=case_id in self._passed,
+                )
+                for case_id, message in sorted(self._messages.items())
+            ]
+            self._sharing.add(entries)
+        except (NnoptError, ValueError) as error:  # what pydantic raises where an id or a revision is out of bounds
+            self._problems.append(f"not added to the history {self._sharing.store.name}: {error}")
+            return
+        cases = "1 case" if len(entries) == 1 else f"{len(entries)} cases"
+        self._recorded += self._shared
+        self._recorded.append(f"added {cases} to the history {self._sharing.store.name} (branch: {branch or 'none'})")
 
     def note_unused(self, coverage: Coverage) -> None:
         """Mention the stored baselines that no collected test asks for, in the environments of this run.
@@ -113,11 +149,7 @@ class Collector:
         environments = {message.to_environment().name for message in self._messages.values()}
         known = replace(coverage, cases=self._messages.keys())
         try:
-            stored = [
-                baseline.case
-                for name in (environments or self._store.environments())
-                for baseline in self._store.read_all(name)
-            ]
+            stored = [case for name in (environments or self._store.environments()) for case in self._store.cases(name)]
         except NnoptError as error:
             self._notes.append(f"cannot tell whether baselines are unused: {error}")
             return
@@ -185,13 +217,19 @@ class Collector:
         return head + section + tail
 
     def _record(self, message: CaseMessage) -> None:
+        if self._sharing is not None and self._sharing.makes_levels:
+            self._shared.append(f"recorded {message.result.id}: {_describe_recorded(message)}")
+            return
         try:
             path = commit(self._store, message, revision=_revision(self._root))
         except NnoptError as error:
             self._problems.append(f"not recorded: {error}")
             return
-        what = ", ".join(message.changes) or "more evidence for the level there was"
-        self._recorded.append(f"recorded {_relative(path, self._root)}: {what}")
+        self._recorded.append(f"recorded {_relative(path, self._root)}: {_describe_recorded(message)}")
+
+
+def _describe_recorded(message: CaseMessage) -> str:
+    return ", ".join(message.changes) or "more evidence for the level there was"
 
 
 def _describe_unused(unused: list[str]) -> str:

@@ -21,15 +21,18 @@ from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.config import CaseConfig, Settings, load_settings, read_pyproject, resolve_case
 from pytest_nnopt.environment import Match, fields_to_match
 from pytest_nnopt.errors import ConfigError, CrowdedError
+from pytest_nnopt.history.baselines import SharedBaselines
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.session.progress import NoProgress, Progress
+from pytest_nnopt.session.sharing import Sharing, is_added, open_shared_history
 from pytest_nnopt.statistics.family import plan_for_suite
 from pytest_nnopt.statistics.prior import (
     DEFAULT_CPU_PRIOR,
     DEFAULT_GPU_PRIOR,
     DEFAULT_YARDSTICK_PRIOR,
     VariancePrior,
-    pool_prior,
+    pool_variances,
+    sample_variance,
 )
 from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.verdict import Question, estimate_of
@@ -38,6 +41,7 @@ from pytest_nnopt.verdict.absolute import absolute_estimates
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.imported import ImportedTime
     from pytest_nnopt.baseline.schema import CaseBaseline, Recording
+    from pytest_nnopt.baseline.source import BaselineSource
     from pytest_nnopt.environment import Environment
     from pytest_nnopt.results import CaseResult
     from pytest_nnopt.session.base import Base
@@ -69,6 +73,14 @@ class _Priors:
     absolute: VariancePrior
 
 
+@dataclass(frozen=True, slots=True)
+class _Variances:
+    """What each level of an environment varies by between processes, with its degrees of freedom; see ``_Priors``."""
+
+    relative: list[tuple[float, int] | None] = field(default_factory=list)
+    absolute: list[tuple[float, int] | None] = field(default_factory=list)
+
+
 @dataclass
 class Gate:
     """The gate of one run.
@@ -76,6 +88,8 @@ class Gate:
     Attributes:
         settings: run-wide settings.
         store: the baseline directory.
+        shared: the last runs in the shared history, where they take the directory's place.
+        sharing: adds this run to the shared history; None where it is not added.
         purpose: what the run does with baselines.
         launch: how to start measuring processes; None measures in this process alone.
         worker: makes this run a measuring process; None for an ordinary run.
@@ -95,6 +109,8 @@ class Gate:
     settings: Settings
     store: BaselineStore
     purpose: Purpose
+    shared: SharedBaselines | None = None
+    sharing: Sharing | None = None
     launch: Launch | None = None
     worker: WorkerRole | GuestRole | None = None
     base: Base | None = None
@@ -108,8 +124,14 @@ class Gate:
     progress: Progress = field(default_factory=NoProgress)
     crowded: str | None = None
     suite_size: int = 0
+    _variances: dict[str, _Variances] = field(default_factory=dict)
     _priors: dict[str, _Priors] = field(default_factory=dict)
     _spent_seconds: float = 0.0
+
+    @property
+    def source(self) -> BaselineSource:
+        """Where the levels to compare with are."""
+        return self.store if self.shared is None else self.shared
 
     @contextlib.contextmanager
     def spending(self, now: Callable[[], float] = time.monotonic, *, is_recording: bool = False) -> Iterator[float]:
@@ -145,8 +167,8 @@ class Gate:
                 problems.append(str(error))
         if problems:
             raise ConfigError("\n".join(problems))
-        if self.purpose is not Purpose.CHECK:
-            self.store.verify()
+        if self.purpose is not Purpose.CHECK and self.worker is None:
+            self.source.verify(markers, learn=self._learn)
 
     def require_room(self, device: str) -> None:
         """Refuse to run on a GPU that other processes of this run use as well.
@@ -180,8 +202,8 @@ class Gate:
             is_updating=is_updating,
             baseline=level if times is None else Evidence(timing=times.evidence.timing),
             missing_reason=missing_reason,
-            unused=unused_recordings(self.store, case_id, environment) if missing_reason else "",
-            is_recording_missing=self.settings.missing == "record",
+            unused=unused_recordings(self.source, case_id, environment) if missing_reason else "",
+            is_recording_missing=self._is_recording_missing,
             foreign_times=times,
             foreign_memory=self._elsewhere("memory", case_id, environment, level),
             anchor=self._anchor(case_id, environment),
@@ -190,6 +212,11 @@ class Gate:
             foreign_numerics=self._foreign_numerics(case_id, environment, level),
         )
 
+    @property
+    def _is_recording_missing(self) -> bool:
+        """Whether what is missing is recorded, and there is somewhere to record it."""
+        return self.settings.missing == "record" and (self.shared is None or self.sharing is not None)
+
     def _is_updating(self, level: Evidence | None) -> bool:
         return self.purpose is Purpose.UPDATE and not (self.is_update_of_new and level is not None)
 
@@ -197,7 +224,7 @@ class Gate:
         """Return the best level that was accepted, where it is not the present one."""
         if self.purpose is Purpose.CHECK:
             return None
-        return anchor_of(self.store.read(environment.name, case_id), environment.digest)
+        return anchor_of(self.source.read(environment.name, case_id), environment.digest)
 
     def _imported(self, case_id: str) -> ImportedTime | None:
         """Return what another tool recorded of a case."""
@@ -215,7 +242,7 @@ class Gate:
         if self.purpose is not Purpose.COMPARE or match is Match.EXACT or not is_wanted:
             return None
         required = self._required(kind, environment)
-        return level_elsewhere(self.store, case_id, environment, required, lambda evidence: getattr(evidence, part))
+        return level_elsewhere(self.source, case_id, environment, required, lambda evidence: getattr(evidence, part))
 
     def _foreign_compilation(
         self, case_id: str, environment: Environment, level: Evidence | None
@@ -225,7 +252,7 @@ class Gate:
         has_own = level is not None and level.compile is not None
         if self.purpose is not Purpose.COMPARE or has_own or match is Match.EXACT:
             return None
-        return foreign_compilation(self.store, case_id, environment, self._required("compile", environment))
+        return foreign_compilation(self.source, case_id, environment, self._required("compile", environment))
 
     def _foreign_numerics(self, case_id: str, environment: Environment, level: Evidence | None) -> NumericsLevel | None:
         """Return numbers of another environment to compare with where this one has none."""
@@ -233,7 +260,7 @@ class Gate:
         if self.purpose is not Purpose.COMPARE or (level is not None and level.numerics) or match is Match.EXACT:
             return None
         required = VALUE_FIELDS if match is Match.COMPATIBLE else self._required("numerics", environment)
-        return foreign_numerics(self.store, case_id, environment, required)
+        return foreign_numerics(self.source, case_id, environment, required)
 
     def _plan(self) -> SequentialPlan:
         """Return what the timing of a case may cost in errors, so that the whole suite keeps its rate, too."""
@@ -244,7 +271,7 @@ class Gate:
     def _recorded_processes(self, level: Evidence | None) -> int:
         if self._is_updating(level):
             return self.settings.processes
-        is_recording = self.purpose is Purpose.COMPARE and level is None and self.settings.missing == "record"
+        is_recording = self.purpose is Purpose.COMPARE and level is None and self._is_recording_missing
         return min(self.settings.processes, _PROCESSES_OF_A_MISSING_BASELINE) if is_recording else 0
 
     def level(self, case_id: str, environment: Environment) -> tuple[Evidence | None, str]:
@@ -255,7 +282,7 @@ class Gate:
         """
         if self.purpose is Purpose.CHECK:
             return None, ""
-        recordings, missing_reason = comparable_recordings(self.store, case_id, environment)
+        recordings, missing_reason = comparable_recordings(self.source, case_id, environment)
         return level_of(recordings), missing_reason
 
     def recorded(self, case_id: str, environment: Environment) -> tuple[tuple[Recording, ...], Environment | None]:
@@ -266,26 +293,30 @@ class Gate:
         Raises:
             BaselineError: the case's baseline cannot be relied upon.
         """
-        baseline = None if self.purpose is Purpose.CHECK else self.store.read(environment.name, case_id)
+        baseline = None if self.purpose is Purpose.CHECK else self.source.read(environment.name, case_id)
         if baseline is None:
             return (), None
         usable = tuple(recording for recording in baseline.recordings if recording.environment == environment.digest)
         newest = (usable or baseline.recordings)[-1]
-        return usable, self.store.fingerprint(environment.name, newest.environment)
+        return usable, self.source.fingerprint(environment.name, newest.environment)
 
     def _priors_of(self, environment: Environment) -> _Priors:
         """Return what all baselines of an environment teach about the variance between processes."""
         if environment.name not in self._priors:
             fallback = DEFAULT_CPU_PRIOR if environment.fields["device"] == "cpu" else DEFAULT_GPU_PRIOR
-            series = [level.timing for baseline in self._baselines(environment) for level in levels_of(baseline)]
+            seen = self._variances.get(environment.name, _Variances())
             self._priors[environment.name] = _Priors(
-                pool_prior([[estimate_of(process) for process in timing] for timing in series], fallback=fallback),
-                pool_prior([absolute_estimates(timing) for timing in series], fallback=DEFAULT_YARDSTICK_PRIOR),
+                pool_variances(seen.relative, fallback=fallback),
+                pool_variances(seen.absolute, fallback=DEFAULT_YARDSTICK_PRIOR),
             )
         return self._priors[environment.name]
 
-    def _baselines(self, environment: Environment) -> list[CaseBaseline]:
-        return [] if self.purpose is Purpose.CHECK else self.store.read_all(environment.name)
+    def _learn(self, environment_name: str, baseline: CaseBaseline) -> None:
+        """Keep what a baseline teaches about the variance between processes."""
+        seen = self._variances.setdefault(environment_name, _Variances())
+        for level in levels_of(baseline):
+            seen.relative.append(sample_variance([estimate_of(process) for process in level.timing]))
+            seen.absolute.append(sample_variance(absolute_estimates(level.timing)))
 
 
 def open_gate(
@@ -311,12 +342,21 @@ def open_gate(
 
     Raises:
         ConfigError: a setting is unknown or impossible.
+        HistoryError: what the shared history needs is not installed.
     """
     settings = load_settings(read_pyproject(root / "pyproject.toml"), command_line)
+    is_update = purpose == Purpose.UPDATE.value
+    history = None if purpose == Purpose.CHECK.value or worker is not None else open_shared_history(settings)
+    shared = None
+    if history is not None and settings.baseline_from == "history":
+        shared = SharedBaselines(history, branch=settings.history_branch, runs=settings.history_runs)
+    is_shared = history is not None and is_added(settings, is_update=is_update)
     return Gate(
         settings,
         BaselineStore(root / settings.baseline_dir),
         Purpose(purpose),
+        shared=shared,
+        sharing=Sharing(history, root, makes_levels=shared is not None) if history is not None and is_shared else None,
         launch=launch,
         worker=worker,
         is_update_of_new=is_update_of_new,

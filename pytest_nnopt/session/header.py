@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.baseline.paths import test_of
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.host import host_facts
 from pytest_nnopt.model import CheckName
@@ -24,7 +25,7 @@ def describe_run(gate: Gate, test_ids: Sequence[str]) -> list[str]:
     asked = ", ".join(name.value for name in _asked(gate))
     lines = [f"nnopt: {format_count(len(test_ids), 'test')} on {_this_host().name}; checks: {asked or 'none'}"]
     if gate.purpose is Purpose.UPDATE:
-        return [*lines, f"nnopt: baselines are recorded in {gate.store.root.name}/{_also_recorded(gate)}"]
+        return [*lines, f"nnopt: baselines are recorded in {_recorded_in(gate)}{_also_recorded(gate)}"]
     if gate.base is not None:
         return [*lines, f"nnopt: compared with {gate.base.description}, measured in this run"]
     return lines if gate.purpose is Purpose.CHECK else [*lines, _describe_baselines(gate, test_ids)]
@@ -42,29 +43,32 @@ def _is_possible(name: CheckName, gate: Gate) -> bool:
     return name is not CheckName.DEVICE_TIME or not is_on_cpu
 
 
+def _recorded_in(gate: Gate) -> str:
+    is_shared = gate.sharing is not None and gate.sharing.makes_levels
+    return gate.sharing.store.name if gate.sharing is not None and is_shared else gate.store.name
+
+
 def _describe_baselines(gate: Gate, test_ids: Sequence[str]) -> str:
     """Say for how many of the tests there are baselines, by environment."""
-    found = {name: _with_baseline(gate, name, test_ids) for name in gate.store.environments()}
+    found = {name: _with_baseline(gate, name, test_ids) for name in gate.source.environments()}
     parts = [f"{count} of {len(test_ids)} on {name}" for name, count in found.items() if count]
     if parts:
         return f"nnopt: baselines for {', '.join(parts)}"
-    where = f"{gate.store.root.name}/{_imported(gate, test_ids)}"
-    return f"nnopt: no baselines in {where}; record some with pytest --nnopt-update"
+    where = f"{gate.source.name}{_imported(gate, test_ids)}"
+    return f"nnopt: no baselines in {where}; {gate.source.remedy.replace('record one', 'record some')}"
 
 
 def _imported(gate: Gate, test_ids: Sequence[str]) -> str:
     """Say for how many of the tests there are imported times."""
-    count = sum(_is_of(test_ids, case_id) for case_id in gate.store.imported())
+    wanted = set(test_ids)
+    count = sum(test_of(case_id, wanted) is not None for case_id in gate.store.imported())
     return f" but imported times of {format_count(count, 'case')}, which decide nothing" if count else ""
 
 
-def _is_of(test_ids: Sequence[str], case_id: str) -> bool:
-    return any(case_id == test_id or case_id.startswith(f"{test_id}#") for test_id in test_ids)
-
-
 def _with_baseline(gate: Gate, environment_name: str, test_ids: Sequence[str]) -> int:
-    cases = [baseline.case for baseline in gate.store.read_all(environment_name)]
-    return sum(any(_is_of([test_id], case) for case in cases) for test_id in test_ids)
+    wanted = set(test_ids)
+    tests = {test_of(case, wanted) for case in gate.source.cases(environment_name)}
+    return len(tests - {None})
 
 
 def _asked(gate: Gate) -> list[CheckName]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -102,9 +103,7 @@ def _best_split(distances: _Floats) -> tuple[int, float]:
     right = size - left
     between = upper.sum() - within_left - within_right
     energy = (
-        2 * between / (left * right)
-        - 2 * within_left / (left * (left - 1))
-        - 2 * within_right / (right * (right - 1))
+        2 * between / (left * right) - 2 * within_left / (left * (left - 1)) - 2 * within_right / (right * (right - 1))
     )
     scaled = left * right / size * energy
     best = int(np.argmax(scaled))
@@ -134,7 +133,7 @@ def _sharpened(series: _Floats, edges: npt.NDArray[np.int64], group: int) -> int
 
 def _described(series: _Floats, found: dict[int, float]) -> list[Change]:
     borders = [0, *found, len(series)]
-    means = [float(series[start:end].mean()) for start, end in zip(borders[:-1], borders[1:], strict=True) if found]
+    means = [float(series[start:end].mean()) for start, end in pairwise(borders) if found]
     return [
         Change(index, means[number], means[number + 1], p_value)
         for number, (index, p_value) in enumerate(found.items())

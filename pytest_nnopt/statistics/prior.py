@@ -12,7 +12,7 @@ from scipy.special import digamma, polygamma
 from pytest_nnopt.errors import MeasurementError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pytest_nnopt.statistics.estimate import ProcessEstimate
 
@@ -84,24 +84,35 @@ def pool_prior(
     Returns:
         A prior with 2 to 30 degrees of freedom: moments of a handful of cases justify neither extreme.
     """
-    measured = [_sample_variance(baseline) for baseline in baselines if len(baseline) >= 2]
+    return pool_variances([sample_variance(baseline) for baseline in baselines], fallback=fallback)
+
+
+def pool_variances(
+    variances: Iterable[tuple[float, int] | None], *, fallback: VariancePrior = DEFAULT_CPU_PRIOR
+) -> VariancePrior:
+    """Fit the prior as ``pool_prior`` does, to what ``sample_variance`` says of each case."""
+    measured = [one for one in variances if one is not None]
     if len(measured) < _MINIMUM_CASES:
         return fallback
-    variances = np.array([variance for variance, _ in measured])
+    values = np.array([variance for variance, _ in measured])
     half_df = np.array([df / 2 for _, df in measured])
-    floor = 1e-5 * float(np.median(variances))
+    floor = 1e-5 * float(np.median(values))
     if floor == 0:
         return fallback
-    centred = np.log(np.maximum(variances, floor)) - digamma(half_df) + np.log(half_df)
+    centred = np.log(np.maximum(values, floor)) - digamma(half_df) + np.log(half_df)
     spread = float(np.var(centred, ddof=1) - np.mean(polygamma(1, half_df)))
     df = 2 * _inverse_trigamma(spread) if spread > 0 else math.inf
     df = min(max(df, _MINIMUM_DEGREES_OF_FREEDOM), _MAXIMUM_DEGREES_OF_FREEDOM)
     return VariancePrior(math.exp(float(np.mean(centred) + digamma(df / 2)) - math.log(df / 2)), df)
 
 
-def _sample_variance(estimates: Sequence[ProcessEstimate]) -> tuple[float, int]:
-    """Return the variance of the log-ratios and its degrees of freedom."""
-    return float(np.var([estimate.log_ratio for estimate in estimates], ddof=1)), len(estimates) - 1
+def sample_variance(estimates: Sequence[ProcessEstimate]) -> tuple[float, int] | None:
+    """Return the variance of the log-ratios and its degrees of freedom; None of fewer than two processes."""
+    count = len(estimates)
+    if count < 2:
+        return None
+    mean = math.fsum(estimate.log_ratio for estimate in estimates) / count
+    return math.fsum((estimate.log_ratio - mean) ** 2 for estimate in estimates) / (count - 1), count - 1
 
 
 def _inverse_trigamma(value: float) -> float:

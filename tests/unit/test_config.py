@@ -120,7 +120,7 @@ class TestLoadSettings:
         [
             (
                 {"budgets": 1},
-                r"\[tool\.nnopt\]: unknown argument 'budgets'; known: baseline_dir, missing, diagnose, only, ",
+                r"\[tool\.nnopt\]: unknown argument 'budgets'; known: baseline_dir, baseline_from, history, ",
             ),
             ({"missing": "pass"}, r"\[tool\.nnopt\]: missing='pass' must be 'fail' or 'record'"),
             ({"only": ["speed"]}, r"only='speed' must be 'numerics', 'speedup', 'latency'"),

@@ -70,7 +70,7 @@ def test_other_conditions_are_named(store: BaselineStore) -> None:
     assert recordings == ()
     assert why == (
         f"the baseline of '{CASE_ID}' on 'cpu-amd-epyc-2c-torch2.13' was recorded under other conditions "
-        "(threads: 1 → 2); restore them or record a new one with pytest --nnopt-update"
+        "(threads: 1 → 2); restore them or record one with pytest --nnopt-update"
     )
 
 

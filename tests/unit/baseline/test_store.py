@@ -12,10 +12,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pytest_nnopt.baseline import store as store_module
 from pytest_nnopt.baseline.schema import CaseBaseline, Evidence, ProcessRecord, RatioRecord
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import BaselineError, OutputError
+from pytest_nnopt.untrusted import read_bounded
 from tests.builders import CASE_ID, make_baseline, make_environment, make_evidence
 
 HERE = make_environment()
@@ -51,7 +53,8 @@ def written_text(baseline: CaseBaseline | None = None) -> str:
 class TestRead:
     def test_a_baseline_that_was_never_recorded_is_none(self, store: BaselineStore) -> None:
         assert store.read(HERE.name, CASE_ID) is None
-        assert store.read_all(HERE.name) == []
+        assert list(store.read_all(HERE.name)) == []
+        assert store.cases(HERE.name) == []
         assert store.environments() == []
         assert store.fingerprint(HERE.name, HERE.digest) is None
 
@@ -88,7 +91,7 @@ class TestRead:
             store.read(HERE.name, CASE_ID)
         assert str(caught.value).endswith("record it anew with pytest --nnopt-update after deleting it")
         with pytest.raises(BaselineError, match=re.escape(str(path))):
-            store.read_all(HERE.name)
+            list(store.read_all(HERE.name))
         with pytest.raises(BaselineError, match=re.escape(str(path))):
             store.verify()
 
@@ -194,24 +197,55 @@ class TestVerify:
 class TestParseOnce:
     @pytest.fixture
     def parsed(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """The texts that were parsed, in order."""
-        texts: list[str] = []
-        loads = json.loads
+        """The files that were parsed, in order."""
+        names: list[str] = []
 
-        def counting(text: str, **options: Any) -> Any:
-            texts.append(text)
-            return loads(text, **options)
+        def counting(path: Path, most_bytes: int) -> bytes:
+            names.append(path.name)
+            return read_bounded(path, most_bytes)
 
-        monkeypatch.setattr(json, "loads", counting)
-        return texts
+        monkeypatch.setattr(store_module, "read_bounded", counting)
+        return names
 
-    def test_what_was_verified_is_not_parsed_again(self, store: BaselineStore, parsed: list[str]) -> None:
+    def test_what_was_asked_for_is_kept_and_what_was_verified_is_known(
+        self, store: BaselineStore, parsed: list[str]
+    ) -> None:
         store.write(HERE, make_baseline(HERE))
         store.verify()
-        assert len(parsed) == 2
-        assert store.read(HERE.name, CASE_ID) is store.read_all(HERE.name)[0]
+        parsed.clear()
+        assert store.cases(HERE.name) == [CASE_ID]
+        assert parsed == []
+        baseline = store.read(HERE.name, CASE_ID)
+        assert store.read(HERE.name, CASE_ID) is baseline
+        assert next(iter(store.read_all(HERE.name))) is baseline
         assert store.fingerprint(HERE.name, HERE.digest) == HERE
-        assert len(parsed) == 2
+        assert len(parsed) == 1
+
+    def test_only_the_files_asked_for_last_are_kept(
+        self, store: BaselineStore, parsed: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(store_module, "_KEPT", 1)
+        ids = (CASE_ID, f"{CASE_ID}_other")
+        for case_id in ids:
+            store.write(HERE, make_baseline(HERE, case=case_id))
+        parsed.clear()
+        for case_id in (*ids, ids[0], ids[0]):
+            assert store.read(HERE.name, case_id) is not None
+        assert len(parsed) == 3
+
+    def test_whoever_wants_to_learn_is_told_each_baseline_once(self, store: BaselineStore) -> None:
+        store.write(HERE, make_baseline(HERE))
+        told: list[tuple[str, str]] = []
+        store.verify(learn=lambda environment, baseline: told.append((environment, baseline.case)))
+        assert told == [(HERE.name, CASE_ID)]
+
+    def test_a_case_that_vanishes_while_it_is_listed_is_left_out(
+        self, store: BaselineStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = store.write(HERE, make_baseline(HERE))
+        monkeypatch.setattr(store, "_files", lambda environment: [path, path.with_name("gone.json")])
+        assert store.cases(HERE.name) == [CASE_ID]
+        assert len(list(store.read_all(HERE.name))) == 1
 
     def test_a_file_that_has_changed_is_parsed_again(self, store: BaselineStore, parsed: list[str]) -> None:
         path = store.write(HERE, make_baseline(HERE))
@@ -347,7 +381,7 @@ def test_all_baselines_of_an_environment_are_read_in_order(store: BaselineStore)
     for case_id in ids:
         store.write(HERE, make_baseline(HERE, case=case_id))
     store.write(Environment({"device": "cpu"}), make_baseline(HERE, case="elsewhere.py::test"))
-    assert sorted(baseline.case for baseline in store.read_all(HERE.name)) == sorted(ids)
+    assert sorted(store.cases(HERE.name)) == sorted(ids)
 
 
 def test_what_could_not_be_read_again_is_not_written(store: BaselineStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,23 @@ import pytest
 from pytest_nnopt.baseline.schema import CaseBaseline, Evidence, ProcessRecord
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import BaselineError, ConfigError
+from pytest_nnopt.history.baselines import SharedBaselines
+from pytest_nnopt.history.store import open_history
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.session.gate import Gate, Markers, open_gate
 from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR
-from tests.builders import CASE_ID, make_baseline, make_environment, make_evidence, make_process, make_recording
+from tests.builders import (
+    CASE_ID,
+    make_baseline,
+    make_entry,
+    make_environment,
+    make_evidence,
+    make_process,
+    make_recording,
+)
 
 if TYPE_CHECKING:
+    from pytest_nnopt.history.schema import Entry
     from pytest_nnopt.verdict import Question
 
 HERE = make_environment()
@@ -221,3 +232,52 @@ class TestBudget:
         for _ in range(2):
             with gate.spending(lambda: next(clock)) as seconds:
                 assert seconds == 20.0
+
+
+class TestSharedHistory:
+    @staticmethod
+    def ask(root: Path, *entries: Entry, purpose: str = "compare", **given: Any) -> Question:
+        url = f"file://{root}/history"
+        open_history(url, timeout_seconds=30).append(entries)
+        usual = {"history": url, "baseline_from": "history", "history_append": "never"}
+        return ask(root, purpose, HERE, **{**usual, **given})
+
+    def test_the_last_runs_are_the_level(self, tmp_path: Path) -> None:
+        entry = make_entry(HERE)
+        question = self.ask(tmp_path, entry)
+        assert question.baseline == entry.evidence
+        assert not (tmp_path / "baselines").exists()
+
+    def test_without_one_the_reason_names_the_history(self, tmp_path: Path) -> None:
+        question = self.ask(tmp_path, make_entry(HERE, has_passed=False))
+        assert question.baseline is None
+        assert f"'main' in file://{tmp_path}/history" in question.missing_reason
+
+    def test_what_is_missing_is_recorded_only_where_runs_are_added(self, tmp_path: Path) -> None:
+        assert not self.ask(tmp_path, missing="record").is_recording_missing
+        question = self.ask(tmp_path, missing="record", history_append="always")
+        assert question.is_recording_missing
+        assert question.recorded_processes == 3
+
+    def test_drift_counts_from_the_first_runs_of_the_level(self, tmp_path: Path) -> None:
+        entries = [make_entry(HERE, hours=number, evidence=make_evidence(1 + number / 50)) for number in range(4)]
+        question = self.ask(tmp_path, *entries, **{})
+        assert question.anchor is None
+        gate = open_gate(tmp_path, {"history": f"file://{tmp_path}/history", "baseline_from": "history"}, "compare")
+        gate.shared = SharedBaselines(
+            open_history(f"file://{tmp_path}/history", timeout_seconds=30), branch="main", runs=2
+        )
+        gate.prepare({CASE_ID: {}})
+        anchor = gate.question(CASE_ID, CASE_ID, HERE).anchor
+        assert anchor is not None
+        assert len(anchor.evidence.timing) == 16
+
+    def test_a_plain_run_does_not_ask_it(self, tmp_path: Path) -> None:
+        gate = open_gate(tmp_path, {"history": "file:///proc/nowhere", "history_append": "always"}, "check")
+        assert (gate.shared, gate.sharing) == (None, None)
+
+    def test_a_broken_entry_ends_the_run_before_anything_is_measured(self, tmp_path: Path) -> None:
+        self.ask(tmp_path, make_entry(HERE))
+        next((tmp_path / "history").rglob("*.json")).write_text("{")
+        with pytest.raises(BaselineError, match="is no valid entry"):
+            self.ask(tmp_path)
