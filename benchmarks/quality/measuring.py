@@ -10,16 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from benchmarks.slow_models import CPU_MODELS, GPU_MODELS, LEAST_ELEMENTS, MOST_ELEMENTS, Busy, Make
 from pytest_nnopt.baseline.schema import ProcessRecord, RatioRecord
@@ -39,7 +39,10 @@ from pytest_nnopt.torch_backend.timing import Timed, time_sides, timed_call
 if TYPE_CHECKING:
     from benchmarks.quality.lanes import Lane
 
-SLOWDOWNS = {"cpu": (0.02, 0.05, 0.10, 0.20), "cuda": (0.01, 0.02, 0.05, 0.10, 0.20)}
+_ItemT = TypeVar("_ItemT")
+_ResultT = TypeVar("_ResultT")
+
+SLOWDOWNS = {"cpu": (0.02, 0.05, 0.10, 0.20), "cuda": (0.01, 0.02, 0.05, 0.10)}
 ALONE_SECONDS, ALONE_ROUNDS = 1.0, 500
 _CLEAR_COST = 0.4
 """Extra work is calibrated where it costs this much or more, so that noise hardly matters."""
@@ -176,27 +179,25 @@ def _maker(side: Side) -> Maker:
     return Maker(lambda: copy_side(side), lambda: compile_copy(side, CompileStep()), contextlib.nullcontext)
 
 
-def calibrate(device: torch.device) -> Elements:
-    """Return how many elements cost each model the slowdowns, from the cost of many against the least."""
-    least, found = LEAST_ELEMENTS[device.type], dict[str, dict[str, int]]()
-    for name, make in models_for(device).items():
-        plain = compile_copy(eager_side(make, least, device), CompileStep())
+def calibrate(make: Make, device: torch.device) -> dict[str, int]:
+    """Return how many elements cost a model the slowdowns, from the cost of many against the least."""
+    least = LEAST_ELEMENTS[device.type]
+    plain = compile_copy(eager_side(make, least, device), CompileStep())
 
-        def cost_of(elements: int, make: Make = make, plain: Side = plain) -> float:
-            slow = compile_copy(eager_side(make, elements, device), CompileStep())
-            return _cost(time_sides([plain], [slow], device, Plan()), plain, device)
+    def cost_of(elements: int) -> float:
+        slow = compile_copy(eager_side(make, elements, device), CompileStep())
+        return _cost(time_sides([plain], [slow], device, Plan()), plain, device)
 
-        elements, cost = 4 * least, 0.0
-        while cost < _CLEAR_COST and elements < MOST_ELEMENTS:
-            elements *= 4
-            cost = cost_of(elements)
-        found[name] = {"0.0": least}
-        for slowdown in SLOWDOWNS[device.type]:
-            wanted = least + max(1, round((elements - least) * slowdown / cost))
-            once_more = cost_of(wanted)  # also puts this version into the cache that processes share on a CPU
-            if device.type == "cuda" and once_more > 0:  # kernels' time repeats well enough to correct by it
-                wanted = least + max(1, round((wanted - least) * min(4.0, max(0.25, slowdown / once_more))))
-            found[name][str(slowdown)] = wanted
+    elements, cost = 4 * least, 0.0
+    while cost < _CLEAR_COST and elements < MOST_ELEMENTS:
+        elements *= 4
+        cost = cost_of(elements)
+    found = {"0.0": least}
+    for slowdown in SLOWDOWNS[device.type]:
+        more = max(1, round((elements - least) * slowdown / cost))
+        if device.type == "cuda":  # kernels' time repeats well enough to correct by it
+            more = round(more * min(4.0, max(0.25, slowdown / max(cost_of(least + more), 1e-6))))
+        found[str(slowdown)] = least + more
     return found
 
 
@@ -235,45 +236,60 @@ def as_child(task: str, request: Mapping[str, Any]) -> Any:
     cache_dir = None if request["cache_dir"] is None else Path(request["cache_dir"])
     with thread_count(None), torch.no_grad(), isolated_compilation(cache_dir=cache_dir):
         if task == "calibrate":
-            return calibrate(device)
+            return calibrate(models_for(device)[request["model"]], device)
         order = Order(**request["order"])
         found = measure_here(order, request["elements"], device, with_base=request["with_base"])
         return [measured.to_json(with_rounds=True) for measured in found]
 
 
-def collect(
-    lanes: Sequence[Lane],
-    orders: Sequence[Order],
-    *,
-    with_base: bool,
-    seconds: float,
-) -> list[Measured]:
-    """Measure as ordered, one process at a time on each lane, for no longer than so many seconds.
+def collect(lanes: Sequence[Lane], orders: Sequence[Order], *, with_base: bool, seconds: float) -> list[Measured]:
+    """Measure as ordered, one process at a time on each lane; after so many seconds none is started any more.
 
     Processes share compiled code on a CPU and compile anew on a GPU, as the gate's own do.
     """
     found: list[Measured] = []
-    queue: SimpleQueue[Order] = SimpleQueue()
-    for order in orders:
-        queue.put(order)
-    deadline = time.monotonic() + seconds
+    device = torch.device("cuda" if lanes[0].is_gpu else "cpu")
     with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("measuring", total=len(orders))
-        device, cache_dir = ("cuda", None) if lanes[0].is_gpu else ("cpu", folder)
-        common = {"device": device, "cache_dir": cache_dir}
-        elements = run_child(lanes[0], "calibrate", common)
+        common = {"device": device.type, "cache_dir": None if lanes[0].is_gpu else folder}
 
-        def work(lane: Lane) -> None:
-            with contextlib.suppress(Empty):
-                while time.monotonic() < deadline:
-                    order = queue.get_nowait()
-                    request = {**common, "order": vars(order), "elements": elements, "with_base": with_base}
-                    with lane.busy_neighbour() if order.is_stressed else contextlib.nullcontext():
-                        rows = run_child(lane, "measure", request)
-                    found.extend(Measured.of(row) for row in rows)
-                    progress.advance(task)
+        def calibrate_on(lane: Lane, model: str) -> tuple[str, dict[str, int]]:
+            return model, run_child(lane, "calibrate", {**common, "model": model})
 
-        with ThreadPoolExecutor(len(lanes)) as pool:
-            for worker in [pool.submit(work, lane) for lane in lanes]:
-                worker.result()
+        def measure_on(lane: Lane, order: Order) -> None:
+            request = {**common, "order": vars(order), "elements": elements, "with_base": with_base}
+            with lane.busy_neighbour() if order.is_stressed else contextlib.nullcontext():
+                rows = run_child(lane, "measure", request)
+            found.extend(Measured.of(row) for row in rows)
+
+        names = list(models_for(device))
+        calibrating = progress.add_task("calibrating", total=len(names))
+        elements = dict(_spread(calibrate_on, lanes, names, progress, calibrating))
+        _spread(measure_on, lanes, orders, progress, progress.add_task("measuring", total=len(orders)), seconds)
     return found
+
+
+def _spread(
+    work: Callable[[Lane, _ItemT], _ResultT],
+    lanes: Sequence[Lane],
+    items: Sequence[_ItemT],
+    progress: Progress,
+    task: TaskID,
+    seconds: float = math.inf,
+) -> list[_ResultT]:
+    """Let lanes take items in turn until there are none left, or so many seconds have passed."""
+    queue: SimpleQueue[_ItemT] = SimpleQueue()
+    for item in items:
+        queue.put(item)
+    results: list[_ResultT] = []
+    deadline = time.monotonic() + seconds
+
+    def take(lane: Lane) -> None:
+        with contextlib.suppress(Empty):
+            while time.monotonic() < deadline:
+                results.append(work(lane, queue.get_nowait()))
+                progress.advance(task)
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        for worker in [pool.submit(take, lane) for lane in lanes]:
+            worker.result()
+    return results
