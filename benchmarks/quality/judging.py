@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import random
 import statistics
@@ -29,6 +30,7 @@ DEVICE_LIMIT, DEFAULT_DEVICE_LIMIT = 0.005, 0.02
 BASELINE_PROCESSES = 10
 DRAWS = 1000
 _DRAWS_OF_A_SEARCH = 200
+_EFFECTS = [0.002 * 1.1**step for step in range(80)]
 POWER = 0.95
 """Detection that counts as found."""
 
@@ -158,12 +160,13 @@ class Pool:
 
     def smallest_found(self, gate: Gate) -> float | None:
         """Return the smallest slowdown found in 95 % of draws, in steps of a tenth; None beyond a factor of 5."""
-        effect = 0.002
-        while effect < 4:
-            if share([a.failed for a in self.answers(gate, 0.0, 1 + effect, _DRAWS_OF_A_SEARCH)]) >= POWER:
-                return effect
-            effect *= 1.1
-        return None
+
+        def is_found(effect: float) -> bool:
+            answers = self.answers(gate, 0.0, 1 + effect, _DRAWS_OF_A_SEARCH)
+            return share([a.failed for a in answers]) >= POWER
+
+        index = bisect.bisect_left(_EFFECTS, True, key=is_found)
+        return _EFFECTS[index] if index < len(_EFFECTS) else None
 
 
 def _log_cost(measured: Measured) -> float:
