@@ -22,9 +22,11 @@ import os
 import platform
 import random
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
@@ -71,40 +73,51 @@ def main() -> None:
         print(json.dumps(as_child(arguments.child, json.load(sys.stdin))))
         return
     if arguments.evaluate:
-        parts = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.evaluate]
-    else:
-        parts = [_measure(arguments)]
-    if arguments.rounds:
-        arguments.rounds.write_text(json.dumps(parts[0]), encoding="utf-8")
-    _write(parts, arguments.name)
+        _write([_read(path) for path in arguments.evaluate], arguments.name)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = arguments.rounds or Path(folder) / "rounds.jsonl"
+        _measure(arguments, rounds)
+        _write([_read(rounds)], arguments.name)
 
 
-def _measure(arguments: argparse.Namespace) -> dict[str, object]:
+def _measure(arguments: argparse.Namespace, rounds: Path) -> None:
+    """Measure into a file of JSON lines, so that what was measured outlives an interruption."""
     lanes: list[Lane] = arguments.lane or [Lane("cpu")]
     device = "cuda" if lanes[0].is_gpu else "cpu"
     orders = orders_for(device, arguments.unchanged, arguments.changed, _REGIMES[arguments.regime])
-    found = collect(lanes, orders, with_base=not arguments.no_base, seconds=arguments.seconds)
     command = f"python -m benchmarks.gate_quality {' '.join(sys.argv[1:])}".strip()
     heading = f"Made by `{command}` on {describe_machine(lanes)}."
-    return {"heading": heading, "measured": [m.to_json(with_rounds=True) for m in found]}
+    with rounds.open("w", encoding="utf-8", buffering=1) as file:
+        file.write(json.dumps(heading) + "\n")
+        collect(
+            lanes,
+            orders,
+            with_base=not arguments.no_base,
+            seconds=arguments.seconds,
+            keep=lambda rows: _append(file, rows),
+        )
 
 
-def _write(parts: Sequence[dict[str, object]], name: str) -> None:
-    measured = [m for part in parts for m in _read(part)]
-    headings = [line for part in parts for line in (str(part["heading"]), "")]
-    heading = [*headings, f"![Share of comparisons that fail, by slowdown]({name}.svg)"]
-    page = format_page(measured, heading)
+def _append(file: TextIO, rows: Sequence[object]) -> None:
+    file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _read(rounds: Path) -> tuple[str, list[Measured]]:
+    """Read who measured, and what."""
+    heading, *rows = map(json.loads, rounds.read_text(encoding="utf-8").splitlines())
+    return heading, [Measured.of(row) for row in rows]
+
+
+def _write(parts: Sequence[tuple[str, list[Measured]]], name: str) -> None:
+    measured = [m for _, found in parts for m in found]
+    headings = [line for heading, _ in parts for line in (heading, "")]
+    page = format_page(measured, [*headings, f"![Share of comparisons that fail, by slowdown]({name}.svg)"])
     print(page)
     (RESULTS / f"{name}.md").write_text(page, encoding="utf-8")
     traces = [m.to_json(with_rounds=False) for m in measured]
     (RESULTS / f"{name}_traces.json").write_text(json.dumps(traces) + "\n", encoding="utf-8")
     plot(measured, RESULTS / f"{name}.svg")
-
-
-def _read(part: dict[str, object]) -> Iterator[Measured]:
-    rows = part["measured"]
-    assert isinstance(rows, list)
-    return map(Measured.of, rows)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,8 @@ from benchmarks.slow_models import CPU_MODELS, GPU_MODELS, LEAST_ELEMENTS, MOST_
 from pytest_nnopt.baseline.schema import ProcessRecord, RatioRecord
 from pytest_nnopt.measurement.allocator import keep_freed_memory
 from pytest_nnopt.measurement.engine import Plan
-from pytest_nnopt.model import Variant
 from pytest_nnopt.session.records import record_process
-from pytest_nnopt.statistics.estimate import estimate_log_ratio
+from pytest_nnopt.session.revisions import REVISIONS_PLAN, record_revisions
 from pytest_nnopt.torch_backend.compiling import CompileStep, compile_copy, copy_side
 from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets
 from pytest_nnopt.torch_backend.pair import PairRequest, build_side
@@ -170,9 +169,10 @@ def _measure_beside(head: Side, base: Side, device: torch.device, seed: int) -> 
     """Measure two versions as ``--nnopt-against`` does in one process; both belong to the same modules here."""
     makers = [_maker(side) for side in (head, base)]
     placed = place_revisions(makers[0], makers[1], device, random.Random(seed))
-    sample = time_revisions(placed, makers[0], makers[1], device, replace(REVISIONS_PLAN, seed=seed)).head.sample
-    estimate = estimate_log_ratio(sample.seconds(Variant.CANDIDATE), sample.seconds(Variant.BASE_CANDIDATE))
-    return RatioRecord(log_ratio=estimate.log_ratio, variance=estimate.variance, blocks=estimate.blocks)
+    timed = time_revisions(placed, makers[0], makers[1], device, replace(REVISIONS_PLAN, seed=seed))
+    base_record = record_revisions(timed).base
+    assert base_record is not None
+    return base_record.candidate
 
 
 def _maker(side: Side) -> Maker:
@@ -242,12 +242,25 @@ def as_child(task: str, request: Mapping[str, Any]) -> Any:
         return [measured.to_json(with_rounds=True) for measured in found]
 
 
-def collect(lanes: Sequence[Lane], orders: Sequence[Order], *, with_base: bool, seconds: float) -> list[Measured]:
+def collect(
+    lanes: Sequence[Lane],
+    orders: Sequence[Order],
+    *,
+    with_base: bool,
+    seconds: float,
+    keep: Callable[[Sequence[dict[str, Any]]], None],
+) -> None:
     """Measure as ordered, one process at a time on each lane; after so many seconds none is started any more.
 
     Processes share compiled code on a CPU and compile anew on a GPU, as the gate's own do.
+
+    Args:
+        lanes: where to measure.
+        orders: what to measure.
+        with_base: whether two revisions are measured, too.
+        seconds: counted from when the extra work has been calibrated.
+        keep: is given what each process measured as soon as it has ended.
     """
-    found: list[Measured] = []
     device = torch.device("cuda" if lanes[0].is_gpu else "cpu")
     with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as progress:
         common = {"device": device.type, "cache_dir": None if lanes[0].is_gpu else folder}
@@ -258,14 +271,12 @@ def collect(lanes: Sequence[Lane], orders: Sequence[Order], *, with_base: bool, 
         def measure_on(lane: Lane, order: Order) -> None:
             request = {**common, "order": vars(order), "elements": elements, "with_base": with_base}
             with lane.busy_neighbour() if order.is_stressed else contextlib.nullcontext():
-                rows = run_child(lane, "measure", request)
-            found.extend(Measured.of(row) for row in rows)
+                keep(run_child(lane, "measure", request))
 
         names = list(models_for(device))
         calibrating = progress.add_task("calibrating", total=len(names))
         elements = dict(_spread(calibrate_on, lanes, names, progress, calibrating))
         _spread(measure_on, lanes, orders, progress, progress.add_task("measuring", total=len(orders)), seconds)
-    return found
 
 
 def _spread(
