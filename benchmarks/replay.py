@@ -10,12 +10,14 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.quality.judging import DEFAULT_LATENCY_LIMITS, Pool, decide_beside, decide_relative, pools_of
 from benchmarks.quality.measuring import Measured
-from pytest_nnopt.statistics.decision import Decision
 from pytest_nnopt.verdict import estimate_of
+
+if TYPE_CHECKING:
+    from pytest_nnopt.statistics.decision import Decision
 
 TRACES = Path(__file__).parent / "results" / "gate_quality_traces.json"
 RECORDED = Path(__file__).parents[1] / "tests" / "recorded" / "timing.json"

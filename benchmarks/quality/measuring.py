@@ -26,7 +26,7 @@ from pytest_nnopt.baseline.schema import ProcessRecord, RatioRecord
 from pytest_nnopt.measurement.allocator import keep_freed_memory
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.session.records import record_process
-from pytest_nnopt.session.revisions import REVISIONS_PLAN, record_revisions
+from pytest_nnopt.session.revisions import record_revisions
 from pytest_nnopt.torch_backend.compiling import CompileStep, compile_copy, copy_side
 from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets
 from pytest_nnopt.torch_backend.pair import PairRequest, build_side

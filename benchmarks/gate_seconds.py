@@ -1,0 +1,103 @@
+"""How long the gate takes for an unchanged case, beyond compiling it once.
+
+Run ``python -m benchmarks.gate_seconds`` on a machine with nothing else to do. It records a baseline for each of three
+models in a project of its own, then runs pytest on each of them several times: with ``--nnopt-only=compile``, which
+compiles and looks, and with ``--nnopt-baseline``. The difference of the two is what the gate costs beyond its compile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "gate_seconds.md"
+MODELS = ("small", "medium", "large")
+TESTS = """
+import pytest
+import torch
+from benchmarks.slow_models import CPU_MODELS, GPU_MODELS
+
+MODELS = GPU_MODELS if torch.cuda.is_available() else CPU_MODELS
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model(name, model_pair):
+    torch.manual_seed(0)
+    model, x = MODELS[name]()
+    model_pair(model, x)
+"""
+
+
+def run(folder: Path, name: str, *options: str) -> tuple[float, dict[str, Any]]:
+    """Run pytest on one model and return the seconds it took, and its case in the results."""
+    results = folder / "results.json"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        *options,
+        f"--nnopt-json={results}",
+        f"test_models.py::test_model[{name}]",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if done.returncode not in (0, 1) or not results.exists():
+        raise RuntimeError(f"{' '.join(command)}:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
+    (case,) = json.loads(results.read_text(encoding="utf-8"))["cases"]
+    return seconds, case
+
+
+def main() -> None:
+    """Record, run, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    device = ["--nnopt-device=cuda"] if torch.cuda.is_available() else []
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "test_models.py").write_text(TESTS, encoding="utf-8")
+        (folder / "pyproject.toml").write_text("[tool.nnopt]\n", encoding="utf-8")
+        for model in MODELS:
+            recording, _ = run(folder, model, "--nnopt-update", *device)
+            compiles = [run(folder, model, "--nnopt-only=compile", *device)[0] for _ in range(rounds)]
+            gates = [run(folder, model, "--nnopt-baseline", *device) for _ in range(rounds)]
+            beyond = statistics.median(seconds for seconds, _ in gates) - statistics.median(compiles)
+            processes = statistics.median(len(case["timing"]) for _, case in gates)
+            outcomes = ", ".join(case["outcome"] for _, case in gates)
+            row = f"| {model} | {statistics.median(compiles):.1f} | {beyond:.1f} | {processes:g} | {recording:.0f} | {outcomes} |"
+            print(row, flush=True)
+            rows.append(row)
+    where = torch.cuda.get_device_name() if device else f"{len(os.sched_getaffinity(0))} cores"
+    lines = [
+        "# What a gate costs beyond compiling",
+        "",
+        f"Made by `python -m benchmarks.gate_seconds --rounds {rounds}` on {date.today()}: Python "
+        f"{platform.python_version()}, torch {torch.__version__}, {where}. Medians of {rounds} runs of pytest with one "
+        "unchanged case; the first column is the whole run with `--nnopt-only=compile`, imports included.",
+        "",
+        "| model | compile and look, s | gate beyond that, s | processes | recording a baseline, s | outcomes |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    ]
+    RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
