@@ -78,10 +78,11 @@ def main() -> None:
             recording, _ = run(folder, model, "--nnopt-update", *device)
             compiles = [run(folder, model, "--nnopt-only=compile", *device)[0] for _ in range(rounds)]
             gates = [run(folder, model, "--nnopt-baseline", *device) for _ in range(rounds)]
-            beyond = statistics.median(seconds for seconds, _ in gates) - statistics.median(compiles)
+            compiling = statistics.median(compiles)
+            beyond = statistics.median(seconds for seconds, _ in gates) - compiling
             processes = statistics.median(len(case["timing"]) for _, case in gates)
             outcomes = ", ".join(case["outcome"] for _, case in gates)
-            row = f"| {model} | {statistics.median(compiles):.1f} | {beyond:.1f} | {processes:g} | {recording:.0f} | {outcomes} |"
+            row = f"| {model} | {compiling:.1f} | {beyond:.1f} | {processes:g} | {recording:.0f} | {outcomes} |"
             print(row, flush=True)
             rows.append(row)
     where = torch.cuda.get_device_name() if device else f"{len(os.sched_getaffinity(0))} cores"
