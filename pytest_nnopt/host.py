@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import re
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_nnopt.environment import FieldValue
 
 _ALLOCATORS = re.compile(r"/lib(jemalloc|tcmalloc|mimalloc|hoard|snmalloc)[^/]*$", re.MULTILINE)
@@ -29,16 +32,25 @@ def host_facts(
         frequencies: the kernel's directory about the clock of a core.
     """
     processor = _read(cpuinfo)
+    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     return {
         "cpu": _field(processor, "model name") or platform.processor() or platform.machine() or "unknown",
         "cpu_family": cpu_family(processor),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": os.cpu_count() if affinity is None else len(affinity),
+        "affinity": None if affinity is None else name_cores(affinity),
         "governor": _read(frequencies / "scaling_governor").strip() or None,
         "machine": platform.machine(),
         "allocator": allocator(_read(maps)),
         "system": platform.system(),
         "python": platform.python_version(),
     }
+
+
+def name_cores(cores: Sequence[int]) -> str:
+    """Name cores in ascending order as the kernel does: ``0-3,6``."""
+    numbered = itertools.groupby(enumerate(cores), key=lambda pair: pair[1] - pair[0])
+    ranges = [[core for _, core in group] for _, group in numbered]
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in ranges)
 
 
 def cpu_family(cpuinfo: str) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nnopt.host import allocator, cpu_family, host_facts
+from pytest_nnopt.host import allocator, cpu_family, host_facts, name_cores
 
 LIBC = "7f00-7f01 r-xp 00000000 fe:00 123  /usr/lib/x86_64-linux-gnu/libc.so.6\n"
 
@@ -32,12 +32,19 @@ def test_the_platform_is_asked_where_no_model_name_is_told(
 def test_usable_cores_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
     assert host_facts()["cores"] == 3
+    assert host_facts()["affinity"] == "3,5,7"
+
+
+@pytest.mark.parametrize(("cores", "name"), [([0], "0"), ([0, 1, 2, 3, 6], "0-3,6"), ([1, 4, 5], "1,4-5"), ([], "")])
+def test_cores_are_named_by_ranges(cores: list[int], name: str) -> None:
+    assert name_cores(cores) == name
 
 
 def test_all_cores_are_counted_where_none_are_set_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     assert host_facts()["cores"] == 64
+    assert host_facts()["affinity"] is None
 
 
 def test_a_governor_is_told_where_there_is_one(tmp_path: Path) -> None:
