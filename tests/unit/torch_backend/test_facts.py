@@ -102,3 +102,16 @@ def test_processes_contend_for_the_host_or_for_one_gpu(monkeypatch: pytest.Monke
     assert device_key(GPU) == "GPU-1234"
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace())
     assert device_key(GPU) == "cuda-0"
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_tells_its_set_up() -> None:
+    fields = current_environment(GPU).fields
+    told = ("gpu", "capability", "cuda", "cudnn", "driver", "power_limit_watts")
+    assert [name for name in told if fields[name] is None] == []
+    assert fields["backend_flags"] is None
+    torch.backends.cudnn.benchmark = True
+    try:
+        assert current_environment(GPU).fields["backend_flags"] == "cudnn.benchmark=True"
+    finally:
+        torch.backends.cudnn.benchmark = False
