@@ -55,6 +55,7 @@ import pytest
 import torch
 from models import Head, Net
 
+torch.manual_seed(0)
 x = torch.randn(512, 256)
 
 
@@ -98,7 +99,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = gate_changed_project(Path(folder))
         for scheme in ("light", "dark"):
-            photograph(page, scheme, HERE / f"report-{scheme}.png")
+            photograph(page, scheme)
         if keep is not None:
             shutil.copy(page, keep)
 
@@ -124,15 +125,16 @@ def gate_changed_project(project: Path) -> Path:
     return project / "report.html"
 
 
-def photograph(page: Path, scheme: str, picture: Path) -> None:
-    """Take a picture of the page's top with the slowed case open."""
+def photograph(page: Path, scheme: str) -> None:
+    """Take a picture of the page's top with the slowed case open, and one of that case's plots."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
         tab.goto(page.resolve().as_uri())
         tab.locator(".case", has_text="test_net").first.evaluate("(one) => { one.open = true; }")
-        tab.screenshot(path=picture)
+        tab.screenshot(path=HERE / f"report-{scheme}.png")
+        tab.locator(".case[open] .pictures").first.screenshot(path=HERE / f"report-plots-{scheme}.png")
         browser.close()
 
 
