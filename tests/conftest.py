@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import hypothesis
 import pytest
 
@@ -9,6 +11,16 @@ pytest_plugins = ["pytester"]
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is loaded by now out of the garbage collector's sight.
+
+    Every run of pytest inside of a test and every measurement collects garbage, which with all of torch on the heap
+    takes longer than most tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

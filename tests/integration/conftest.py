@@ -49,8 +49,10 @@ LAVISH_BYTES = 10**9
 SIMULATED_CLOCK = '''
 import math
 import random
+from pathlib import Path
 
 import pytest
+from pytest_nnopt.measurement import exclusive
 from pytest_nnopt.torch_backend import timing
 
 
@@ -81,6 +83,7 @@ def cost(call):
 @pytest.fixture(autouse=True)
 def simulated_clock(monkeypatch):
     monkeypatch.setattr(timing, "make_clock", lambda device, **_: SimulatedClock())
+    monkeypatch.setattr(exclusive, "_lock_directory", lambda: Path(__file__).parent)  # nobody disturbs this clock
 '''
 
 MODEL = """
@@ -228,7 +231,7 @@ def simulated_clock_conftest() -> str:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, _everything_imported: None) -> Project:
     """Make a project whose clock is simulated."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "PYTEST_XDIST_WORKER"):
         monkeypatch.delenv(name, raising=False)
     pytester.makeconftest(SIMULATED_CLOCK)
     return Project(pytester)

@@ -4,7 +4,7 @@ import gc
 import itertools
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -252,6 +252,15 @@ def test_impossible_plan_is_an_error(options: dict[str, Any]) -> None:
         Plan(**options)
 
 
+@pytest.fixture
+def nothing_frozen() -> Iterator[None]:
+    """Undo for a test what keeps the suite's own heap out of the collector's sight."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("nothing_frozen")
 def test_collector_is_off_and_frozen_while_measuring_and_back_after(clock: FakeClock) -> None:
     states: list[tuple[bool, bool]] = []
 
@@ -265,6 +274,7 @@ def test_collector_is_off_and_frozen_while_measuring_and_back_after(clock: FakeC
     assert gc.get_freeze_count() == 0
 
 
+@pytest.mark.usefixtures("nothing_frozen")
 def test_collector_comes_back_when_the_work_fails(clock: FakeClock) -> None:
     def fail() -> None:
         raise RuntimeError("out of memory")

@@ -95,6 +95,7 @@ class TestFigures:
 def test_wandb_offline_keeps_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_CONSOLE", "off")  # it would go on wrapping what pytest captures with
     observer = WandbObserver(project="nnopt", mode="offline", dir=str(tmp_path))
     assert tell_all([observer], result()) == []
     summary = dict(wandb.run.summary)
