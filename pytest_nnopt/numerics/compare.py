@@ -141,9 +141,10 @@ class _Measured:
     sample: tuple[tuple[int, float], ...]
     note: str | None
 
-    def runs(self) -> Iterator[Runs]:
+    def runs(self, *, has_nudged: bool = False) -> Iterator[Runs]:
         truth = self.truth.read() if self.truth is not None else None
-        return aligned(self.candidate.read(), self.reference.read(), truth, None)
+        nudged = self.nudged.read() if has_nudged and self.nudged is not None else None
+        return aligned(self.candidate.read(), self.reference.read(), truth, nudged)
 
 
 class _Comparer:
@@ -265,14 +266,14 @@ def _judged(measured: _Measured, allowance: Allowance) -> tuple[_Measured, Judge
         return measured, judgement
     shape = (*measured.candidate.shape, 2) if measured.candidate.is_complex else measured.candidate.shape
     errors = measured.figures.candidate
-    shared = shared_uncertainty(shape, measured.runs(), errors)
+    shared = shared_uncertainty(shape, measured.runs(has_nudged=True), measured.figures)
     surer = replace(
         errors,
         gain_uncertainty=max(errors.gain_uncertainty, shared.gain),
         offset_uncertainty=max(errors.offset_uncertainty, shared.offset),
     )
     measured = replace(measured, figures=replace(measured.figures, candidate=surer))
-    return measured, judge(measured.figures, allowance)
+    return measured, judge(measured.figures, replace(allowance, is_grouped=True))
 
 
 def _neighbours(measured: list[_Measured]) -> dict[LeafKind, Neighbours]:

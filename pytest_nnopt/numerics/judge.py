@@ -9,9 +9,10 @@ errs so too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -25,6 +26,7 @@ _TRUSTED_PARTICIPATION = 32.0
 _DEVIATIONS = 6.0
 _NO_CORRECT_DIGIT = 1 / 16
 _SMALL_SAMPLE = 8.0
+_SHARING_ELEMENTS = 8
 _SHARED_DEVIATIONS = 2.5
 _SHARED_FACTORS = 3.0
 _STRATUM_FACTORS = 2.5
@@ -67,6 +69,7 @@ class Allowance:
         neighbours: the case's other leaves of the kind, by which rounding noise is told from an error.
         is_stratified: whether strata are compared. Without a nudged run they cannot be: a reference that sums in
             higher precision shows no error in its small elements, where rounding the inputs alone would cause some.
+        is_grouped: whether the uncertainty of gain and offset is that of rows and channels that err together.
     """
 
     factor: float
@@ -74,6 +77,7 @@ class Allowance:
     eps: float
     neighbours: Neighbours
     is_stratified: bool
+    is_grouped: bool = False
 
     @property
     def rounding(self) -> float:
@@ -184,14 +188,15 @@ def judge(figures: Figures, allowance: Allowance) -> Judgement:
     strata = tuple(_strata(figures, allowance, level))
     gain_limit = _systematic_limit(figures, allowance, "gain", 1.0)
     offset_limit = _systematic_limit(figures, allowance, "offset", figures.true_rms) + level.noise
+    is_few = figures.count < _SHARING_ELEMENTS
     return Judgement(
         rms_limit=rms_limit,
         gain_limit=gain_limit,
         offset_limit=offset_limit,
         strata=strata,
         rms_excess=ratio(_rms(figures.candidate.square_sum, figures.count), rms_limit),
-        gain_excess=0.0 if level.is_noise else ratio(abs(figures.candidate.gain), gain_limit),
-        offset_excess=ratio(abs(figures.candidate.offset), offset_limit),
+        gain_excess=0.0 if level.is_noise or is_few else ratio(abs(figures.candidate.gain), gain_limit),
+        offset_excess=0.0 if is_few else ratio(abs(figures.candidate.offset), offset_limit),
     )
 
 
@@ -360,12 +365,19 @@ def _stratum_bounds(figures: Figures, *, is_stratified: bool) -> list[tuple[int,
     return bounds
 
 
-def _systematic_limit(figures: Figures, allowance: Allowance, part: str, scale: float) -> float:
+def _systematic_limit(figures: Figures, allowance: Allowance, part: Literal["gain", "offset"], scale: float) -> float:
     """Return the limit of a gain or offset: some times the known runs' own, a floor, and six standard errors.
 
-    Gain and offset of the known runs are two draws of the same thing where elements err together.
+    The three have nothing to do with one another, so their squares add. Where elements err together, gain and offset
+    of the known runs are two draws of the same thing; once rows and channels were looked at, their spread says more.
     """
-    relative = max(max(abs(e.gain), abs(e.offset) / (figures.true_rms or 1.0)) for e in _known(figures))
-    uncertainty = float(getattr(figures.candidate, f"{part}_uncertainty"))
-    rounding = allowance.floor.systematic * allowance.eps
-    return (_SHARED_FACTORS * allowance.factor * relative + rounding) * scale + _DEVIATIONS * uncertainty
+    rounding = allowance.floor.systematic * allowance.eps * scale
+    known = _SHARED_FACTORS * allowance.factor * _known_share(figures, part, is_either=not allowance.is_grouped)
+    return math.hypot(known * scale, rounding, _DEVIATIONS * float(getattr(figures.candidate, f"{part}_uncertainty")))
+
+
+def _known_share(figures: Figures, part: Literal["gain", "offset"], *, is_either: bool) -> float:
+    """Return the largest gain or offset of the known runs, or of both, relative to the true values."""
+    scale = figures.true_rms or 1.0
+    shares = [{"gain": abs(errors.gain), "offset": abs(errors.offset) / scale} for errors in _known(figures)]
+    return max(max(share.values()) if is_either else share[part] for share in shares)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Runs = tuple[Floats, Floats, Floats, "Floats | None"]
 """Chunks of the candidate, the reference, the truth and the nudged run, cut alike."""
+_FEW_ELEMENTS = 8.0
 OCTAVES = 2048
 """Number of binary exponents of a float64; octave 0 holds zeros and subnormal numbers."""
 
@@ -28,7 +30,8 @@ class Errors:
         maxima: largest absolute error in each octave, shape (OCTAVES,).
         gain: least-squares factor minus 1 between this side and the truth, through the origin.
         offset: mean error.
-        gain_uncertainty: standard error of ``gain`` if the elements' errors are independent; of the candidate alone.
+        gain_uncertainty: standard error of ``gain`` if what it leaves of the elements' errors is independent, wider
+            where there are few elements; of the candidate alone.
         offset_uncertainty: standard error of ``offset`` likewise.
     """
 
@@ -132,6 +135,7 @@ class _ErrorTally:
     error_sum: float = 0.0
     product_sum: float = 0.0
     product_square_sum: float = 0.0
+    product_cross_sum: float = 0.0
 
     def add(self, errors: Floats, true: Floats, octave: NDArray[np.int64]) -> None:
         self.error_sum += float(errors.sum())
@@ -139,21 +143,31 @@ class _ErrorTally:
         if self.has_uncertainty:
             products = errors * true
             self.product_square_sum += float(products @ products)
+            self.product_cross_sum += float(products @ (true * true))
         np.abs(errors, out=errors)
         np.maximum.at(self.maxima, octave, errors)
         np.multiply(errors, errors, out=errors)
         self.square_sums += np.bincount(octave, weights=errors, minlength=OCTAVES)
 
-    def errors(self, count: int, true_square_sum: float) -> Errors:
-        scale = true_square_sum or 1.0
+    def errors(self, count: int, true_square_sum: float, true_fourth_sum: float) -> Errors:
+        scale, offset = true_square_sum or 1.0, self.error_sum / max(count, 1)
+        gain = self.product_sum / scale
+        around_gain = self.product_square_sum - 2 * gain * self.product_cross_sum + gain**2 * true_fourth_sum
+        around_offset = float(self.square_sums.sum()) - count * offset**2
+        widening = 1 + _FEW_ELEMENTS / max(count, 1)
         return Errors(
             square_sums=self.square_sums,
             maxima=self.maxima,
-            gain=self.product_sum / scale,
-            offset=self.error_sum / max(count, 1),
-            gain_uncertainty=float(np.sqrt(self.product_square_sum)) / scale,
-            offset_uncertainty=float(np.sqrt(self.square_sums.sum())) / max(count, 1),
+            gain=gain,
+            offset=offset,
+            gain_uncertainty=widening * _root(around_gain) / scale,
+            offset_uncertainty=widening * _root(around_offset) / max(count, 1),
         )
+
+
+def _root(square: float) -> float:
+    """Return the square root of a sum of squares that rounding may have taken below zero, or overflow anywhere."""
+    return math.sqrt(max(square, 0.0)) if math.isfinite(square) else math.inf
 
 
 class _Tally:
@@ -162,6 +176,7 @@ class _Tally:
     def __init__(self, *, has_nudged: bool) -> None:
         self._counts = np.zeros(OCTAVES, dtype=np.int64)
         self._true_square_sum = 0.0
+        self._true_fourth_sum = 0.0
         self._true_maximum = 0.0
         self._candidate = _ErrorTally(has_uncertainty=True)
         self._reference = _ErrorTally()
@@ -179,7 +194,9 @@ class _Tally:
             moved = None if moved is None else moved[is_comparable]
         octave = octaves(true)
         self._counts += np.bincount(octave, minlength=OCTAVES)
-        self._true_square_sum += float(true @ true)
+        squares = true * true
+        self._true_square_sum += float(squares.sum())
+        self._true_fourth_sum += float(squares @ squares)
         self._true_maximum = max(self._true_maximum, float(true.max(initial=0.0)), -float(true.min(initial=0.0)))
         self._candidate.add(deviations, true, octave)
         if expected is not true:
@@ -197,14 +214,15 @@ class _Tally:
 
     def figures(self) -> Figures:
         count = int(self._counts.sum())
+        sums = count, self._true_square_sum, self._true_fourth_sum
         return Figures(
             count=count,
             counts=self._counts,
             true_square_sum=self._true_square_sum,
             true_maximum=self._true_maximum,
-            candidate=self._candidate.errors(count, self._true_square_sum),
-            reference=self._reference.errors(count, self._true_square_sum),
-            nudged=None if self._nudged is None else self._nudged.errors(count, self._true_square_sum),
+            candidate=self._candidate.errors(*sums),
+            reference=self._reference.errors(*sums),
+            nudged=None if self._nudged is None else self._nudged.errors(*sums),
             mismatched=self._mismatched,
             nan_count=self._nan_count,
             untrue=self._untrue,

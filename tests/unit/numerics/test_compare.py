@@ -260,6 +260,26 @@ class TestLanes:
         noise = 1 + 1e-2 * np.sin(np.arange(1000))
         assert "the reference itself is far" in (against_truth(true, true * noise, true).leaves[0].note or "")
 
+    @pytest.mark.parametrize(("factor", "is_within"), [(1.0, True), (1.016, False)])
+    def test_a_uniform_error_of_forty_elements_in_bfloat16_is_found(self, factor: float, is_within: bool) -> None:
+        draw = np.random.default_rng(5)
+        true = draw.normal(size=(4, 10))
+        noise = 2**-7 * draw.normal(size=(3, 4, 10)) * np.array([0.25, 0.25, 0.4])[:, None, None]
+        comparison = compare_observations(
+            observation(output(true * factor + noise[0], dtype="bfloat16")),
+            observation(output(true + noise[1], dtype="bfloat16")),
+            observation(output(true, dtype="float64")),
+            DEFAULT,
+            nudged=observation(output(true + noise[2], dtype="float64")),
+        )
+        assert comparison.is_within is is_within
+        assert is_within or "all elements share a gain" in problem(comparison)
+
+    @pytest.mark.parametrize("size", [1, 7])
+    def test_a_handful_of_elements_shares_nothing(self, size: int) -> None:
+        true = np.random.default_rng(5).normal(size=size)
+        assert against_truth(true * (1 + 3e-5), true * (1 - 2e-5), true).is_within
+
     @pytest.mark.parametrize("part", ["gain", "offset"])
     def test_what_all_elements_share_is_named(self, part: str) -> None:
         generator = np.random.default_rng(0)
