@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from pytest_nnopt.cli.output import AsJson, print_json, print_line
 from pytest_nnopt.cli.project import HistoryUrlOption, require_history
 from pytest_nnopt.errors import HistoryError
 from pytest_nnopt.history.schema import LARGEST_ENTRY_BYTES, Entry, parse_entry
 from pytest_nnopt.session.sharing import UNSENT
+from pytest_nnopt.units import format_count
 
 
 def send(
@@ -18,14 +20,22 @@ def send(
         list[Path] | None, typer.Argument(help=f"Files that a run left; all of {UNSENT} where none is named.")
     ] = None,
     history: HistoryUrlOption = None,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Add the results that a run could not add to the shared history, and delete the files that held them."""
     store = require_history(history)
+    sent: list[dict[str, object]] = []
     for path in files or sorted(UNSENT.glob("*.jsonl")):
         entries = read_unsent(path)
         store.append(entries)
         path.unlink()
-        typer.echo(f"added {len(entries)} cases of run {entries[0].run if entries else '-'} to {store.name}")
+        run = entries[0].run if entries else None
+        sent.append({"file": str(path), "run": run, "cases": len(entries)})
+        if not as_json:
+            print_line(f"added {format_count(len(entries), 'case')} of run {run or '-'} to {store.name}")
+    if as_json:
+        print_json({"history": store.name, "sent": sent})
 
 
 def read_unsent(path: Path) -> list[Entry]:

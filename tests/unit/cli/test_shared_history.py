@@ -102,5 +102,13 @@ def test_what_was_kept_is_sent_and_deleted(nnopt: Nnopt, url: str) -> None:
     assert len(open_history(url, timeout_seconds=30).labels("b", Selection(5))) == 1
 
 
+def test_programs_learn_what_was_sent(nnopt: Nnopt, url: str) -> None:
+    entry = make_entry()
+    UNSENT.mkdir(parents=True)
+    (UNSENT / "run.jsonl").write_text(f"{entry.to_text()}\n")
+    (sent,) = nnopt("send", "--history", url, "--json").json()["sent"]
+    assert sent == {"file": str(UNSENT / "run.jsonl"), "run": entry.run, "cases": 1}
+
+
 def test_sending_needs_a_history(nnopt: Nnopt) -> None:
     assert "there is no shared history; give its URL with --history" in nnopt("send").err
