@@ -116,9 +116,13 @@ def _seconds(compiled: CompiledSide) -> float:
 
 @contextlib.contextmanager
 def graph_caches_off() -> Iterator[None]:
-    """Let the compiler do all of its own work again; on torch 2.4 these caches are off by default."""
+    """Let the compiler do all of its own work again; on torch 2.4 one cache is off by default, the other unknown."""
     import torch._functorch.config as functorch_config
     import torch._inductor.config as inductor_config
 
-    with inductor_config.patch(fx_graph_cache=False), functorch_config.patch(enable_autograd_cache=False):
+    caches = ((inductor_config, "fx_graph_cache"), (functorch_config, "enable_autograd_cache"))
+    with contextlib.ExitStack() as stack:
+        for config, name in caches:
+            if hasattr(config, name):
+                stack.enter_context(config.patch({name: False}))
         yield
