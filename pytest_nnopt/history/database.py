@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -94,10 +95,11 @@ class DatabaseHistory:
         """Add entries in one transaction: all of them or none."""
 
         def add_all() -> None:
-            self._create_tables()
-            with self._engine.begin() as connection:
-                for entry in entries:
-                    self._add(connection, entry)
+            with _turn(self._engine):
+                self._create_tables()
+                with self._engine.begin() as connection:
+                    for entry in entries:
+                        self._add(connection, entry)
 
         self._call("adding entries", add_all)
 
@@ -206,6 +208,18 @@ def _engine(url: str, timeout_seconds: float) -> Engine:
     }
     driver = parsed.set(drivername="postgresql+psycopg")
     return sa.create_engine(driver, poolclass=sa.NullPool, connect_args=limits)
+
+
+@contextmanager
+def _turn(engine: Engine) -> Iterator[None]:
+    """Let the writers of a SQLite file take turns, woken by the system; its own writers poll, and some would starve."""
+    file = engine.url.database if engine.dialect.name == "sqlite" else None
+    if file is None:
+        yield
+        return
+    with open(f"{file}.lock", "a") as lock:  # noqa: PTH123  a name, whose folder may be missing
+        fcntl.flock(lock, fcntl.LOCK_EX)  # closing the file lets go of it
+        yield
 
 
 @contextmanager
