@@ -148,6 +148,17 @@ class LimitsConfig(_Section):
     """Most frames allowed that run uncompiled; none compares with the baseline, and without one allows none."""
 
 
+class RanksConfig(_Section):
+    """On how many processes a model runs that needs several, and how they talk to each other."""
+
+    count: Annotated[int, Field(ge=1, le=64)] | None = None
+    """How many ranks run the test, each with an initialised process group; none runs it in one process without one."""
+    backend: Literal["gloo", "nccl"] | None = None
+    """Backend of ``torch.distributed``; none takes gloo for tensors on the CPU and nccl for those on a GPU."""
+    timeout: Annotated[Seconds, Field(gt=0)] = 300.0
+    """How long a rank waits for another one in the model's communication, in seconds or like ``"5min"``."""
+
+
 class MatchConfig(_Section):
     """How alike the environment of a baseline must be before figures of a kind are compared with it."""
 
@@ -168,6 +179,7 @@ class CaseConfig(_Section):
     tolerance: ToleranceConfig = ToleranceConfig()
     speedup: SpeedupConfig = SpeedupConfig()
     limits: LimitsConfig = LimitsConfig()
+    ranks: RanksConfig = RanksConfig()
     is_fallback_allowed: bool = False
     """Whether this case's own marker declared the fallback chain."""
 
@@ -231,6 +243,8 @@ class Settings(_Section):
     """Project-wide defaults of ``nnopt_speedup``."""
     limits: dict[str, Any] = {}
     """Project-wide defaults of ``nnopt_limits``."""
+    ranks: dict[str, Any] = {}
+    """Project-wide defaults of ``nnopt_ranks``."""
     match: dict[str, Any] = {}
     """By kind of figure, how alike the environment of a baseline must be: ``exact``, ``compatible`` or ``any``."""
 
@@ -273,6 +287,7 @@ CASE_SECTIONS: Mapping[str, type[_Section]] = {
     "tolerance": ToleranceConfig,
     "speedup": SpeedupConfig,
     "limits": LimitsConfig,
+    "ranks": RanksConfig,
 }
 
 

@@ -50,6 +50,9 @@ GRAPH_FIELDS = ("device", "torch", "matmul_precision", "deterministic", "compile
 _CODE_FIELDS = {"cpu": ("isa", "threads"), "cuda": ("gpu", "capability", "cuda", "triton", "backend_flags")}
 """By device, the fields that generated code depends on as well: its kernels are compared where these agree, too."""
 
+_RANKS = "ranks"
+"""Decisive for every figure of a model that runs on several ranks, and absent for all others."""
+
 _VERSION_FIELDS = ("torch", "cuda", "triton")
 
 _SPEED_FIELDS = ("cores", "governor", "power_limit_watts", "application_clocks")
@@ -116,7 +119,8 @@ class Environment:
     def differences(self, recorded: Environment, fields: Sequence[str] = DECISIVE_FIELDS) -> list[str]:
         """Name each of some decisive fields that differs from a recorded environment, with both values."""
         here, there = self._decisive(), recorded._decisive()
-        return [f"{name}: {there[name]} → {here[name]}" for name in fields if here[name] != there[name]]
+        names = (*fields, _RANKS)
+        return [f"{name}: {there.get(name)} → {here.get(name)}" for name in names if here.get(name) != there.get(name)]
 
     @property
     def code_fields(self) -> tuple[str, ...]:
@@ -124,7 +128,8 @@ class Environment:
         return _CODE_FIELDS.get(str(self.fields.get("device")), DECISIVE_FIELDS)
 
     def _decisive(self) -> dict[str, FieldValue]:
-        values = {name: self.fields.get(name) for name in DECISIVE_FIELDS}
+        names = DECISIVE_FIELDS if self.fields.get(_RANKS) is None else (*DECISIVE_FIELDS, _RANKS)
+        values = {name: self.fields.get(name) for name in names}
         return {
             name: _major_minor(value) if name in _VERSION_FIELDS and value is not None else value
             for name, value in values.items()

@@ -6,6 +6,7 @@ collected.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -23,14 +24,16 @@ from pytest_nnopt.plugin.options import (
     settle_update,
 )
 from pytest_nnopt.plugin.reporting import USAGE_ERROR, Reporting
-from pytest_nnopt.plugin.run import CROWDED, GATE, gate_of, is_against, open_base_of, progress_of
+from pytest_nnopt.plugin.run import CROWDED, GATE, RANK, gate_of, is_against, open_base_of, progress_of
 from pytest_nnopt.plugin.shards import Shard, left_out, shard_of
 
 if TYPE_CHECKING:
     from pytest_nnopt.observers import Observer
+    from pytest_nnopt.session.gate import Gate
     from pytest_nnopt.session.model_pair import ModelPairFactory
+    from pytest_nnopt.session.shell import Shell
 
-_FACTORY = pytest.StashKey["ModelPairFactory"]()
+_FACTORY = pytest.StashKey["ModelPairFactory | Shell"]()
 _TEST_SEED = 0
 
 
@@ -61,6 +64,12 @@ def pytest_configure(config: pytest.Config) -> None:
     for text in MARKERS.values():
         config.addinivalue_line("markers", text)
     settle_update(config)
+    if config.option.nnopt_team is not None:
+        from pytest_nnopt.plugin.ranks import Rank
+
+        config.stash[RANK] = Rank(config)
+        config.pluginmanager.register(config.stash[RANK], "nnopt-rank")
+        return
     if config.option.nnopt_baseline and config.option.nnopt_update:
         raise pytest.UsageError("--nnopt-baseline compares and --nnopt-update records; give one of them")
     if config.option.nnopt_html is not None:
@@ -78,6 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the cases when asked to; else check their markers and baselines before anything is measured."""
     cases = [item for item in items if "model_pair" in getattr(item, "fixturenames", ())]
+    _refuse_lonely_ranks(config, items)
     if not cases:
         return
     if config.option.nnopt_skip:
@@ -87,10 +97,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     try:
         gate = gate_of(config)
         gate.crowded = getattr(config, "workerinput", {}).get(CROWDED)
-        gate.suite_size = _suite_size(shard_of(config), len(cases))
+        gate.suite_size = gate.suite_size or _suite_size(shard_of(config), len(cases))
         cases = _select_shard(config, items, cases)
         gate.prepare({item.nodeid: markers_of(item) for item in cases})
         gate.progress = progress_of(config)
+        _put_into_shells(gate, cases)
         if gate.base is not None and config.option.nnopt_against_tests == "head":
             from pytest_nnopt.plugin.against import use_tests_of_head
 
@@ -156,6 +167,35 @@ def pytest_runtest_makereport(
     return report
 
 
+def _refuse_lonely_ranks(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wrong = [
+        f"{item.nodeid}: nnopt_ranks needs a test that takes model_pair"
+        for item in items
+        if "model_pair" not in getattr(item, "fixturenames", ()) and item.get_closest_marker("nnopt_ranks") is not None
+    ]
+    if wrong:
+        _refuse(config, items, "\n".join(wrong))
+
+
+def _put_into_shells(gate: Gate, cases: list[pytest.Item]) -> None:
+    """Have the tests that need ranks run in them, except in a process that was told to run the test itself."""
+    if gate.team is not None or gate.worker is not None:
+        return
+    for item in cases:
+        if gate.configs[item.nodeid].ranks.count is not None:
+            from pytest_nnopt.plugin.ranks import put_into_shell
+
+            put_into_shell(item, gate, functools.partial(_keep, item))
+
+
+def _keep(item: pytest.Item, shell: Shell | None) -> None:
+    """Keep what stands for a test's ``model_pair`` where it is looked for."""
+    if shell is not None:
+        item.stash[_FACTORY] = shell
+    elif _FACTORY in item.stash:
+        del item.stash[_FACTORY]
+
+
 def _stop_worker(session: pytest.Session, message: str) -> None:
     """Hand a usage error that shows only now to xdist's controller, and end the worker."""
     session.config.workeroutput[USAGE_ERROR] = message  # type: ignore[attr-defined]  # xdist adds it
@@ -165,7 +205,8 @@ def _stop_worker(session: pytest.Session, message: str) -> None:
 def _select_shard(config: pytest.Config, items: list[pytest.Item], cases: list[pytest.Item]) -> list[pytest.Item]:
     """Deselect the cases of other shards, and return those of this one; a measuring process runs what it is told."""
     shard = shard_of(config)
-    if shard is None or not shard.is_ours or config.option.nnopt_worker is not None:
+    is_told = config.option.nnopt_worker is not None or config.option.nnopt_team is not None
+    if shard is None or not shard.is_ours or is_told:
         return cases
     others = left_out(shard, [item.nodeid for item in cases])
     deselected = [item for item in cases if item.nodeid in others]
@@ -206,7 +247,7 @@ class Measuring:
             os._exit(exitstatus)
 
 
-def _conclude(factory: ModelPairFactory) -> str | None:
+def _conclude(factory: ModelPairFactory | Shell) -> str | None:
     """Return why the test fails, or None."""
     try:
         return factory.conclude()

@@ -19,6 +19,7 @@ MARKERS = {
     "speedup": "nnopt_speedup(min=): how much faster than eager it must be",
     "limits": "nnopt_limits(latency=, device_time=, memory=, compile_time=, compile_work=, graph_breaks=, recompiles=, "
     "eager_frames=): how much worse than its baseline it may become",
+    "ranks": "nnopt_ranks(count, backend=, timeout=): run the test in several processes of one process group",
 }
 
 
@@ -93,7 +94,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--nnopt-openmetrics", metavar="FILE", help="write the figures as OpenMetrics, for GitLab")
     group.addoption("--nnopt-benchmark-json", metavar="FILE", help="write the times as pytest-benchmark's JSON")
     group.addoption("--nnopt-verbose", action="store_true", help="show every figure of every case")
-    for name in ("worker", "worker-case", "worker-head", "worker-base", "worker-list"):
+    for name in ("team", "worker", "worker-case", "worker-head", "worker-base", "worker-list"):
         group.addoption(f"--nnopt-{name}", help=argparse.SUPPRESS)
     group.addoption("--nnopt-worker-is-base", action="store_true", help=argparse.SUPPRESS)
 
@@ -137,15 +138,19 @@ def markers_of(item: pytest.Item) -> dict[str, list[dict[str, Any]]]:
     """Return the arguments of a test's markers by section, closest first.
 
     Raises:
-        ConfigError: a marker has positional arguments.
+        ConfigError: a marker has positional arguments that it does not take.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for section in MARKERS:
         for marker in item.iter_markers(f"nnopt_{section}"):
-            if marker.args:
+            arguments = dict(marker.kwargs)
+            if section == "ranks" and len(marker.args) == 1 and "count" not in arguments:
+                arguments["count"] = marker.args[0]
+            elif marker.args:
                 values = ", ".join(map(repr, marker.args))
-                raise ConfigError(f"{item.nodeid}: nnopt_{section}({values}) takes keyword arguments only")
-            found.setdefault(section, []).append(dict(marker.kwargs))
+                what = "the number of ranks, once" if section == "ranks" else "keyword arguments only"
+                raise ConfigError(f"{item.nodeid}: nnopt_{section}({values}) takes {what}")
+            found.setdefault(section, []).append(arguments)
     return found
 
 

@@ -15,6 +15,7 @@ from pytest_nnopt.errors import BaselineError, ConfigError
 from pytest_nnopt.plugin.options import settings_of
 
 if TYPE_CHECKING:
+    from pytest_nnopt.plugin.ranks import Rank
     from pytest_nnopt.session.base import Base
     from pytest_nnopt.session.case import CaseRun
     from pytest_nnopt.session.gate import Gate
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from pytest_nnopt.session.worker import WorkerRole
 
 GATE = pytest.StashKey["Gate"]()
+RANK: pytest.StashKey[Rank] = pytest.StashKey()
+
+CROWDED = "nnopt_crowded"
+"""Key of what xdist's controller tells its workers: why their cases cannot run on a GPU."""
 
 CROWDED = "nnopt_crowded"
 """Key of what xdist's controller tells its workers: why their cases cannot run on a GPU."""
@@ -35,6 +40,7 @@ _ALONE = {
     "htmlpath": ("--html=",),
     "report_log": ("--report-log=",),
     "json_report_file": ("--json-report-file=none",),
+    "splits": ("--splits=1", "--group=1"),
     "timeout": ("--timeout=0",),  # this run's own alarm covers its measuring processes, too
 }
 """By an option that is known where its plugin is loaded, under whatever name, the options that keep a measuring process
@@ -62,6 +68,11 @@ def gate_of(config: pytest.Config) -> Gate:
                 is_update_of_new=option.nnopt_update_new_only,
                 reason=option.nnopt_reason,
             )
+            rank = config.stash.get(RANK, None)
+            if rank is not None:
+                config.stash[GATE].team = rank.team
+                config.stash[GATE].suite_size = rank.orders.suite_size
+                config.stash[GATE].earlier.update({result.id: result for result in rank.orders.earlier})
             config.stash[GATE].root = config.rootpath
             config.stash[GATE].replay = None if option.nnopt_replay is None else Path(option.nnopt_replay)
             config.stash[GATE].base = open_base_of(config) if is_against(config) else None
@@ -135,10 +146,13 @@ def _run_beside(config: pytest.Config, test_id: str, worker: WorkerRole, head: C
 def _worker(config: pytest.Config) -> WorkerRole | GuestRole | None:
     """Return the role of a measuring process, None in an ordinary run."""
     option = config.option
-    if option.nnopt_worker is None:
+    rank = config.stash.get(RANK, None)
+    if option.nnopt_worker is None and rank is None:
         return None
     from pytest_nnopt.session.worker import WorkerRole
 
+    if rank is not None:
+        return None if rank.orders.case_id is None else WorkerRole(rank.channel, rank.orders.case_id)
     if option.nnopt_worker_base is None:
         return WorkerRole.from_descriptor(int(option.nnopt_worker), option.nnopt_worker_case)
     from pytest_nnopt.plugin.against import base_role
@@ -148,7 +162,7 @@ def _worker(config: pytest.Config) -> WorkerRole | GuestRole | None:
 
 def _launch(config: pytest.Config) -> Launch:
     """Say how a measuring process is started: as this run was, with one test, alone and without reports."""
-    from pytest_nnopt.session.processes import Launch, without_paths
+    from pytest_nnopt.session.processes import Launch, Ranks, without_paths
 
     workerinput = getattr(config, "workerinput", {})
     arguments = workerinput["mainargv"][1:] if "mainargv" in workerinput else config.invocation_params.args
@@ -158,4 +172,10 @@ def _launch(config: pytest.Config) -> Launch:
         added.append("--benchmark-disable")  # it calls each function once, and saves nothing
     if isinstance(seed := config.getoption("randomly_seed", None), int):
         added.append(f"--randomly-seed={seed}")
-    return Launch((*arguments, f"--rootdir={config.rootpath}", *added), config.invocation_params.dir)
+    rank = config.stash.get(RANK, None)
+    if rank is None:
+        return Launch((*arguments, f"--rootdir={config.rootpath}", *added), config.invocation_params.dir)
+    orders = rank.orders
+    arguments = tuple(one for one in arguments[: arguments.index("--")] if not one.startswith("--nnopt-team="))
+    ranks = Ranks(orders.count, orders.backend, orders.timeout_seconds)
+    return Launch(arguments, config.invocation_params.dir, ranks=ranks)

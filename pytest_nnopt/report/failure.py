@@ -9,6 +9,8 @@ from pytest_nnopt.plain import plain_text
 from pytest_nnopt.report.rows import in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pytest_nnopt.results import CheckRecord
 
 _REMEDIES = {
@@ -50,3 +52,8 @@ def _explain(check: Check) -> list[str]:
 def remedy_for(check: Check | CheckRecord) -> str | None:
     """Say what to do about a check that failed; None where it did not, or its reason says it."""
     return check.remedy or _REMEDIES.get(check.name) if check.outcome is Outcome.FAILED else None
+
+
+def describe_failures(verdicts: Iterable[Verdict]) -> str | None:
+    """Say why the failing ones of a test's verdicts fail it; None where none does."""
+    return "\n\n".join(describe_failure(verdict) for verdict in verdicts if verdict.outcome.is_failure) or None

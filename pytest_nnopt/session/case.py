@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_nnopt.baseline.numbers import NumericsLevel
 from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, OriginRecord, ProcessRecord, WorkRecord
@@ -50,6 +50,8 @@ from pytest_nnopt.verdict import Observed, judge, keep_exact_failures
 from pytest_nnopt.verdict.accepted import find_worsening, judge_drift_since_best
 
 if TYPE_CHECKING:
+    import torch
+
     from pytest_nnopt.config import CaseConfig, CompileConfig
     from pytest_nnopt.environment import Environment
     from pytest_nnopt.model import CompileTime
@@ -59,9 +61,14 @@ if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.side import Side
     from pytest_nnopt.verdict import Question
 
+_ResultT = TypeVar("_ResultT")
+
 
 class CaseRun:
     """The measuring of one case.
+
+    Attributes:
+        is_shared: whether other processes, the ranks of one model, do the same at the same time.
 
     Args:
         request: what the test handed over.
@@ -71,6 +78,8 @@ class CaseRun:
         has_cold_cache: whether each timed call finds a GPU's L2 cache overwritten.
         seed: seed of every random number generator before each run that is compared.
     """
+
+    is_shared = False
 
     def __init__(
         self,
@@ -206,7 +215,7 @@ class CaseRun:
         """
         candidate = self.require_candidate()
         device = device_of(self.reference)
-        lock = exclusive(device_key(device)) if turn is None else contextlib.nullcontext()
+        lock = self._exclusively(device) if turn is None else contextlib.nullcontext()
         with lock, torch_kept_quiet():
             timed = time_sides(
                 [self.reference], [candidate], device, plan, has_cold_cache=self.has_cold_cache, turn=turn
@@ -220,7 +229,7 @@ class CaseRun:
         if self.built.side is None:
             return None
         device = device_of(self.reference)
-        with exclusive(device_key(device)), torch_kept_quiet():
+        with self._exclusively(device), torch_kept_quiet():
             candidate = measure_memory(self.built.side, owns_cuda_graphs=True)
             return record_memory(candidate, measure_memory(self.reference))
 
@@ -281,6 +290,19 @@ class CaseRun:
             memory=observed.memory,
             work=self.work if observed.timing else None,
         )
+
+    @property
+    def cache_root(self) -> Path:
+        """What measuring processes are told to keep compiled code in."""
+        return self.cache_dir
+
+    def by_lead(self, work: Callable[[], _ResultT]) -> _ResultT:
+        """Do what is done once a case, however many processes it runs in."""
+        return work()
+
+    def _exclusively(self, device: torch.device) -> contextlib.AbstractContextManager[None]:
+        """Have the device to this case."""
+        return exclusive(device_key(device))
 
     def close(self) -> None:
         """Leave the compiler as it was found."""
@@ -365,13 +387,20 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
         return timing, None
     if gate.launch is None:
         return (timing if run.built.side is None else (*timing, *(run.timing or run.measure_process(Plan())))), None
-    with hired_crew(gate.launch, test_id, question.case_id, run.environment, lambda: run.cache_dir) as crew:
-        crew.prepare(1)
+    launch, environment = gate.launch, run.environment
+    if run.is_shared:  # only one rank hires, and numbers are compared on all of them
         _numerics(run, question)
-        if run.built.side is None:
-            return timing, None
-        with gate.spending(is_recording=question.is_updating) as budget_seconds:
-            return gather_timing(crew, question, timing, budget_seconds=budget_seconds, progress=gate.progress)
+
+    def gather() -> tuple[tuple[ProcessRecord, ...], str | None]:
+        with hired_crew(launch, test_id, question.case_id, environment, lambda: run.cache_root) as crew:
+            crew.prepare(1)
+            _numerics(run, question)
+            if run.built.side is None:
+                return timing, None
+            with gate.spending(is_recording=question.is_updating) as budget_seconds:
+                return gather_timing(crew, question, timing, budget_seconds=budget_seconds, progress=gate.progress)
+
+    return run.by_lead(gather)
 
 
 def compile_steps(config: CompileConfig) -> tuple[CompileStep, ...]:

@@ -25,9 +25,10 @@ def explain_numbers(
 ) -> Verdict:
     """Add to a verdict where its wrong numbers come from and how to see them again; others are returned as they are.
 
-    The verdict stands whatever this comes to: what cannot be found out or written is said.
+    The verdict stands whatever this comes to: what cannot be found out or written is said. Of a model on several ranks
+    nothing is looked for: what to try next depends on numbers that differ between them.
     """
-    if comparison is None or comparison.is_within:
+    if comparison is None or comparison.is_within or run.is_shared:
         return verdict
     trouble = run.trouble(comparison)
     lines = _cause(trouble) if gate.settings.diagnose == "fail" else []

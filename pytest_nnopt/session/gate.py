@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pytest_nnopt.session.processes import Launch
     from pytest_nnopt.session.revisions import GuestRole
     from pytest_nnopt.session.worker import WorkerRole
+    from pytest_nnopt.torch_backend.team import Team
 
 _PROCESSES_OF_A_MISSING_BASELINE = 3
 """Processes recorded by a run whose purpose was to compare: enough to start from, few enough not to hold it up."""
@@ -102,6 +103,7 @@ class Gate:
         is_update_of_new: whether an update leaves cases alone that have a baseline.
         reason: the user's words for accepting a worse figure.
         progress: follows the measuring.
+        team: the ranks that run this test together, seen from this one; None where it runs in one process.
         crowded: why cases cannot run on a GPU here; None where they can.
         suite_size: how many cases are decided on together, those of other shards included; 0 where only these are.
     """
@@ -122,6 +124,7 @@ class Gate:
     root: Path | None = None
     replay: Path | None = None
     progress: Progress = field(default_factory=NoProgress)
+    team: Team | None = None
     crowded: str | None = None
     suite_size: int = 0
     _variances: dict[str, _Variances] = field(default_factory=dict)
@@ -165,6 +168,9 @@ class Gate:
                 self.configs[test_id] = resolve_case(self.settings, sections, test_id)
             except ConfigError as error:
                 problems.append(str(error))
+                continue
+            if self.base is not None and self.configs[test_id].ranks.count is not None:
+                problems.append(f"{test_id}: nnopt_ranks does not work with --nnopt-against; compare with a baseline")
         if problems:
             raise ConfigError("\n".join(problems))
         if self.purpose is not Purpose.CHECK and self.worker is None:

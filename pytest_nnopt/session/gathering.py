@@ -14,6 +14,7 @@ from pytest_nnopt.files import temporary_directory
 from pytest_nnopt.session.crew import Crew
 from pytest_nnopt.session.processes import Launch, MeasuringProcess
 from pytest_nnopt.session.progress import NoProgress
+from pytest_nnopt.session.teams import TeamProcess
 from pytest_nnopt.verdict import wanted_processes
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def hired_crew(
     kernels by timing them: two compilations of one model differ by more than two processes with the same kernels.
     There, one lives at a time, because a device's memory may not hold more.
     """
-    start = partial(MeasuringProcess, launch, test_id, case_id)
+    start = partial(MeasuringProcess if launch.ranks is None else TeamProcess, launch, test_id, case_id)
     with contextlib.ExitStack() as stack:
         is_on_cpu = environment.fields["device"] == "cpu"
 
@@ -59,7 +60,7 @@ def hired_crew(
                 start,
                 cache_dir if is_on_cpu else new_directory,
                 environment,
-                at_once=_AT_ONCE_ON_CPU if is_on_cpu else 1,
+                at_once=_AT_ONCE_ON_CPU if is_on_cpu and launch.ranks is None else 1,
             )
         )
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from pytest_nnopt.baseline.schema import LONGEST_CASE_ID
 from pytest_nnopt.errors import PairError, SeparationError
 from pytest_nnopt.measurement.engine import Plan
-from pytest_nnopt.report.failure import describe_failure
+from pytest_nnopt.report.failure import describe_failures
 from pytest_nnopt.report.junit import junit_properties
 from pytest_nnopt.results import speedup_of
 from pytest_nnopt.session.case import CaseRun, conclude_case, inspect_case
+from pytest_nnopt.session.ranked import RankedRun
 from pytest_nnopt.session.repro import replayed
 from pytest_nnopt.session.worker import WorkerFinished, WorkerRole
 from pytest_nnopt.torch_backend.pair import PairRequest, device_of
@@ -151,14 +152,10 @@ class ModelPairFactory:
         if self._gate.replay is not None:
             request, config, seed = replayed(self._gate.replay, case_id, request, config)
         settings = self._gate.settings
-        run = CaseRun(
-            request,
-            config,
-            device=settings.device,
-            threads=settings.threads,
-            has_cold_cache=settings.cold_cache,
-            seed=seed,
-        )
+        options: dict[str, Any] = {"device": settings.device, "threads": settings.threads, "seed": seed}
+        options["has_cold_cache"] = settings.cold_cache
+        team = self._gate.team
+        run = CaseRun(request, config, **options) if team is None else RankedRun(team, request, config, **options)
         pair = ModelPair(case_id, run, self._gate, self._test_id)
         self._pairs[case_id] = pair
         if worker is not None and worker.case_id == case_id:
@@ -177,7 +174,9 @@ class ModelPairFactory:
         if not self._pairs:
             return "the test asks for model_pair but never calls it, so nothing was measured"
         verdicts = [pair.verdict for pair in self._pairs.values()]
-        return "\n\n".join(describe_failure(verdict) for verdict in verdicts if verdict.outcome.is_failure) or None
+        if self._gate.team is not None:
+            return None  # the run that started the ranks fails the test
+        return describe_failures(verdicts)
 
     def messages(self) -> list[str]:
         """Return what is known of each concluded case, as JSON text."""

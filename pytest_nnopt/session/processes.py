@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -52,6 +52,21 @@ class ProcessEndedError(MeasurementError):
 
 
 @dataclass(frozen=True, slots=True)
+class Ranks:
+    """How a model is spread over processes.
+
+    Attributes:
+        count: how many ranks there are.
+        backend: of ``torch.distributed``; None is that of each device.
+        timeout_seconds: how long a rank may wait for another one.
+    """
+
+    count: int
+    backend: str | None = None
+    timeout_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """How to start a pytest that runs one test as this one would.
 
@@ -60,12 +75,14 @@ class Launch:
         directory: directory this run was started in.
         program: what Python runs.
         prefix: what stands before a test's id to make it an argument.
+        ranks: how many processes run the test together; None for one that is no rank.
     """
 
     arguments: tuple[str, ...]
     directory: Path
     program: tuple[str, ...] = ("-m", "pytest")
     prefix: str = ""
+    ranks: Ranks | None = None
 
     def command(self, test_id: str, case_id: str, descriptor: int) -> list[str]:
         """Return the command of a worker that measures ``case_id``; later arguments override this run's."""
@@ -104,15 +121,20 @@ class MeasuringProcess:
         with contextlib.ExitStack() as opened:
             try:
                 self._output = opened.enter_context(tempfile.TemporaryFile())
-                ours, theirs = socket.socketpair()
-                opened.enter_context(ours)
-                with theirs:
-                    command = launch.command(test_id, case_id, theirs.fileno())
-                    self._process = _start(command, launch.directory, theirs, self._output)
+                self._process, self._channel = self._open(launch, test_id, case_id, opened)
             except OSError as error:
                 raise MeasurementError(f"a measuring process cannot be started: {error}") from None
-            opened.pop_all()  # closed in stop
-        self._channel = Channel(ours)
+            self._opened = opened.pop_all()  # closed in stop
+
+    def _open(
+        self, launch: Launch, test_id: str, case_id: str, opened: contextlib.ExitStack
+    ) -> tuple[subprocess.Popen[bytes], Channel]:
+        """Start the process, and return it with this end of the line; ``opened`` closes what was opened for it."""
+        ours, theirs = socket.socketpair()
+        opened.enter_context(ours)
+        with theirs:
+            command = launch.command(test_id, case_id, theirs.fileno())
+            return start(command, launch.directory, theirs, self._output), Channel(ours)
 
     def build(self, cache_dir: Path) -> None:
         """Have the case built and compiled, with compiled code kept in ``cache_dir``; does not wait for it."""
@@ -166,7 +188,7 @@ class MeasuringProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(self._deadlines.stop_seconds)
         self._kill()
-        self._output.close()
+        self._opened.close()
 
     def _tell(self, message: Build | Measure | Turn, doing: str) -> None:
         try:
@@ -206,9 +228,11 @@ class MeasuringProcess:
 
     def _failure(self, what: str) -> MeasurementError:
         self._kill()
+        return MeasurementError("\n".join([f"a measuring process {what}; its last output:", *self._last_output()]))
+
+    def _last_output(self) -> list[str]:
         self._output.seek(0)
-        lines = self._output.read().decode(errors="replace").splitlines()[-_SHOWN_OUTPUT_LINES:]
-        return MeasurementError("\n".join([f"a measuring process {what}; its last output:", *lines]))
+        return self._output.read().decode(errors="replace").splitlines()[-_SHOWN_OUTPUT_LINES:]
 
     def _kill(self) -> None:
         """End the worker and everything it has started."""
@@ -243,7 +267,13 @@ def _describe_end(status: int) -> str:
     return f"was killed by {name}{memory}"
 
 
-def _start(command: Sequence[str], directory: Path, line: socket.socket, output: IO[bytes]) -> subprocess.Popen[bytes]:
+def start(
+    command: Sequence[str],
+    directory: Path,
+    line: socket.socket,
+    output: IO[bytes],
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
     """Start a worker that inherits its end of the line.
 
     Raises:
@@ -253,6 +283,7 @@ def _start(command: Sequence[str], directory: Path, line: socket.socket, output:
     return subprocess.Popen(
         command,
         cwd=directory,
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

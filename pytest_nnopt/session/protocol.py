@@ -4,7 +4,7 @@ Once its test has handed over the case, the worker waits for ``build``, compiles
 is answered by a ``sample``, until ``stop``. Two workers that measure in turn ask for each ``turn``, and get it from the
 run, so that one of them works at a time. Anything the worker cannot do it answers with ``refused`` and a reason; if
 it dies, the line ends. A worker that runs the base of a comparison is asked to ``inspect`` its case, too, and answers
-by ``inspected``.
+by ``inspected``. A team of ranks that runs a whole test says once what it ``concluded``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter
 from pytest_nnopt.baseline.schema import Evidence, ProcessRecord, Record
 from pytest_nnopt.environment import FieldValue
 from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.results import CaseMessage
 
 
 class Build(Record):
@@ -77,6 +78,14 @@ class Inspected(Record):
     absence: Absence | None = None
 
 
+class Concluded(Record):
+    """What a team of ranks found of a whole test: its judged cases, or why the test was skipped on every rank."""
+
+    type: Literal["concluded"] = "concluded"
+    cases: tuple[CaseMessage, ...] = ()
+    skipped: str | None = None
+
+
 class Refused(Record):
     """The case cannot be measured here; ``needs_separation``: but it may be where a base has a process of its own."""
 
@@ -92,7 +101,7 @@ class Stop(Record):
 
 
 Message = Annotated[  # evaluated at run time on Python 3.10, too
-    Union[Build, Ready, Measure, Turn, Sample, Inspect, Inspected, Refused, Stop],  # noqa: UP007
+    Union[Build, Ready, Measure, Turn, Sample, Inspect, Inspected, Concluded, Refused, Stop],  # noqa: UP007
     Field(discriminator="type"),
 ]
 _MESSAGES: TypeAdapter[Any] = TypeAdapter(Message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,15 @@ import torch
 
 from pytest_nnopt.measurement.clock import InTurns, WatchChain
 from pytest_nnopt.measurement.engine import measure_case
-from pytest_nnopt.measurement.machine import ConcernKind, HostProbe, HostWatch, MachineConcern, find_concerns
+from pytest_nnopt.measurement.machine import (
+    ConcernKind,
+    HostProbe,
+    HostReading,
+    HostWatch,
+    MachineConcern,
+    find_concerns,
+)
+from pytest_nnopt.measurement.team import TeamClock, TeamWatch
 from pytest_nnopt.model import ProcessSample, Variant
 from pytest_nnopt.torch_backend.clock import make_clock, time_single_calls
 from pytest_nnopt.torch_backend.kernels import DeviceProfile, profile_kernels
@@ -21,6 +29,7 @@ from pytest_nnopt.torch_backend.yardstick import make_yardstick
 if TYPE_CHECKING:
     from pytest_nnopt.measurement.clock import MachineWatch
     from pytest_nnopt.measurement.engine import Plan
+    from pytest_nnopt.measurement.team import Together
     from pytest_nnopt.torch_backend.side import Side
 
 
@@ -49,6 +58,7 @@ def time_sides(
     *,
     has_cold_cache: bool = False,
     turn: Callable[[], None] | None = None,
+    team: Together | None = None,
 ) -> Timed:
     """Measure both sides and the yardstick in interleaved blocks, in the pair's own execution mode.
 
@@ -60,6 +70,7 @@ def time_sides(
         has_cold_cache: whether each call finds a GPU's L2 cache overwritten.
         turn: waits, before the warm-up and before each block, until it is this process's turn. What other processes
             compute is then no concern, since the one whose turn it is in between is among them.
+        team: the ranks that do the same at the same time; None where there is one process.
     """
     calls = {
         Variant.REFERENCE: [timed_call(side) for side in references],
@@ -71,18 +82,27 @@ def time_sides(
     if turn is not None:
         watches.insert(0, InTurns(turn))
         turn()
+    watch: MachineWatch = WatchChain(*watches)
+    clock = make_clock(device, has_cold_cache=has_cold_cache)
+    if team is not None:
+        clock, watch = TeamClock(clock, team), TeamWatch(watch, team)
     probe = HostProbe()
-    before = probe.read()
+    before = _read_host(probe, team)
     with references[0].mode.active():
-        clock = make_clock(device, has_cold_cache=has_cold_cache)
-        sample = measure_case(calls, clock, plan, machine=WatchChain(*watches))
-        after = probe.read()
+        sample = measure_case(calls, clock, plan, machine=watch)
+        after = _read_host(probe, team)
         wall_seconds = time_single_calls(calls[Variant.CANDIDATE][0], device)
         profile = profile_kernels(calls[Variant.CANDIDATE][0], device) if device.type == "cuda" else None
-    concerns = find_concerns(before, after, torch.get_num_threads())
+    concerns = find_concerns(before, after, torch.get_num_threads() * (1 if team is None else team.size))
     if turn is not None:
         concerns = [concern for concern in concerns if concern.kind is not ConcernKind.LOAD]
     return Timed(sample, (*concerns, *([] if gpu is None else gpu.concerns())), profile, wall_seconds)
+
+
+def _read_host(probe: HostProbe, team: Together | None) -> HostReading:
+    """Return the host's state; the processor time of all ranks is the case's own."""
+    reading = probe.read()
+    return reading if team is None else replace(reading, own_seconds=sum(team.gather(reading.own_seconds)))
 
 
 def timed_call(side: Side) -> Callable[[], object]:

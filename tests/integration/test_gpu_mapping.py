@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_nnopt.gpus import installed_gpus
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -104,3 +106,18 @@ def test_measuring_processes_inherit_the_gpu(project: Project, monkeypatch: pyte
     )
     project.run_apart("-n1", "--nnopt-only=speedup").assert_outcomes(passed=1)
     assert seen(project.pytester.path) == {"seen-False": "6", "seen-True": "6"}
+
+
+@pytest.mark.gpu
+def test_workers_have_the_gpus_of_this_host_one_each(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found = installed_gpus()
+    pytester.makepyfile(
+        "import os, pathlib\nimport torch\n\ndef test_it():\n    assert torch.cuda.device_count() == 1\n"
+        "    name = f\"seen-{os.environ['PYTEST_XDIST_WORKER']}\"\n"
+        "    pathlib.Path(name).write_text(str(torch.cuda.get_device_properties(0).uuid))\n"
+    )
+    assert pytester.runpytest_subprocess(*PLAIN, f"-n{len(found)}", "--dist=each").ret == 0
+    assert sorted(f"GPU-{uuid}" for uuid in seen(pytester.path).values()) == sorted(found)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from pytest_nnopt.baseline.schema import Evidence
 from pytest_nnopt.model import Check, CheckName, Interval, Outcome, Verdict
-from pytest_nnopt.results import CaseContext, CaseMessage, CaseResult, CheckRecord, RunResults, speedup_of
+from pytest_nnopt.results import CaseContext, CaseMessage, CaseResult, CheckRecord, RunResults, ShardRecord, speedup_of
 from tests.builders import CASE_ID, make_check, make_environment, make_evidence, make_message, make_process, make_result
 
 FULL = Check(
@@ -87,3 +87,16 @@ def test_an_outcome_is_the_worst_of_the_checks() -> None:
     for outcome in ("passed", "no_baseline"):
         with pytest.raises(ValidationError, match=f"the outcome '{outcome}' is not the worst of the checks, 'failed'"):
             CaseResult.model_validate({**values, "outcome": outcome})
+
+
+def test_a_shard_is_one_of_as_many_as_there_are() -> None:
+    assert ShardRecord(index=3, count=3).index == 3
+    with pytest.raises(ValidationError, match="there is no shard 4 of 3"):
+        ShardRecord(index=4, count=3)
+
+
+def test_results_are_as_good_as_their_worst_case() -> None:
+    cases = (make_result(make_check()), make_result(make_check(outcome=Outcome.FAILED), case_id="b"))
+    assert RunResults(environment={}, cases=cases).outcome is Outcome.FAILED
+    assert RunResults(environment={}, cases=cases[:1]).outcome is Outcome.PASSED
+    assert RunResults(environment={}, cases=()).outcome is Outcome.SKIPPED

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from pytest_nnopt.errors import OutputError
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.report.markdown import LARGEST_SUMMARY_BYTES, append_summary, escape, render_markdown
-from pytest_nnopt.results import CaseResult, RunResults
+from pytest_nnopt.results import CaseResult, PartRecord, RunResults, ShardRecord
 from tests.builders import make_check, make_result
 from tests.unit.report.golden import golden
 from tests.unit.report.samples import RUN, SOUND, case
@@ -116,3 +116,9 @@ def test_nothing_in_a_summary_is_invisible() -> None:
         text = render_markdown(RunResults(environment={}, cases=(result,)))
         assert text.replace("\n", "").isprintable()
         assert text.count("x1b") >= 3
+
+
+def test_a_summary_of_merged_results_says_what_is_missing() -> None:
+    part = PartRecord(name="b.json", shard=ShardRecord(index=2, count=2))
+    text = render_markdown(RUN.model_copy(update={"parts": (part,), "conflicts": ("<b> is there twice",)}))
+    assert "\n**shard 1 of 2 is missing**\n\n**&#60;b&#62; is there twice**\n" in text
