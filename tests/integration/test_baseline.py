@@ -47,7 +47,7 @@ def test_a_compiled_side_slower_by_a_third_fails_with_change_interval_and_limit(
     result.stdout.fnmatch_lines(
         [
             "test_model.py::test_model: latency +* against the baseline [[]+*, +*[]] is beyond the limit of 10.0 %",
-            "*what to do: * pytest --nnopt-update",
+            "*what to do: * pytest --nnopt-update --nnopt-reason TEXT",
         ]
     )
     assert project.checks()["latency"] == "failed"
@@ -228,7 +228,7 @@ def test_a_changed_reference_is_named_and_accepted_with_an_update(project: Proje
     result.stdout.fnmatch_lines(
         [
             "*the reference itself changed since the baseline: output has * where it had *",
-            "*if that is intended, accept it with pytest --nnopt-update",
+            "*if that is intended, accept it with pytest --nnopt-update*",
         ]
     )
     result = project.run("--nnopt-update")
