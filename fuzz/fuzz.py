@@ -15,7 +15,7 @@ with atheris.instrument_imports(include=["pytest_nnopt", "yaml", "tomllib", "tom
     from fuzz.targets import TARGETS
 
 _CORPUS = Path(__file__).parent / "corpus"
-_MUTATORS = dict.fromkeys(("baseline", "environment", "results", "benchmarks"), mutate_json) | {
+_MUTATORS = dict.fromkeys(("baseline", "environment", "results", "benchmarks", "history"), mutate_json) | {
     "protocol": mutate_lines
 }
 _LONGEST = 20_000
@@ -26,7 +26,8 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         raise SystemExit(f"python -m fuzz.fuzz TARGET [OPTION ...], with one of {', '.join(TARGETS)}")
     name, options = sys.argv[1], sys.argv[2:]
-    arguments = [sys.argv[0], f"-max_len={_LONGEST}", *options, str(_CORPUS / name)]
+    itself = f"{sys.executable} -m fuzz.fuzz {name}"  # libFuzzer starts itself again to merge
+    arguments = [itself, f"-max_len={_LONGEST}", *options, str(_CORPUS / name)]
     if name in _MUTATORS:
         atheris.Setup(arguments, TARGETS[name], custom_mutator=_mutator(name))
     else:

@@ -6,9 +6,20 @@ import json
 from pathlib import Path
 
 from pytest_nnopt.baseline.schema import EnvironmentFile, LeafRecord, MemoryRecord, WorkRecord
+from pytest_nnopt.history.schema import Entry
+from pytest_nnopt.model import Outcome
 from pytest_nnopt.results import CaseContext, LeafResult, RatioSummary, RunResults
 from pytest_nnopt.session.protocol import Build, Measure, Ready, Sample, Stop
-from tests.builders import make_baseline, make_check, make_environment, make_evidence, make_process, make_result
+from tests.builders import (
+    CASE_ID,
+    RECORDED,
+    make_baseline,
+    make_check,
+    make_environment,
+    make_evidence,
+    make_process,
+    make_result,
+)
 
 _CORPUS = Path(__file__).parent / "corpus"
 _HERE = make_environment()
@@ -40,7 +51,19 @@ def seeds() -> dict[str, dict[str, bytes]]:
         "commit_info": {"id": "0123456789abcdef"},
         "benchmarks": [{"fullname": "tests/test_a.py::test", "stats": {"median": 0.001, "rounds": 5, "ops": 1e9}}],
     }
+    entry = Entry(
+        run="0123456789abcdef",
+        case=CASE_ID,
+        recorded=RECORDED,
+        branch="main",
+        environment=_HERE.digest,
+        fields=dict(_HERE.fields),
+        outcome=Outcome.PASSED,
+        has_passed=True,
+        evidence=evidence,
+    )
     return {
+        "history": {"sound.json": entry.to_text().encode()},
         "baseline": {"sound.json": make_baseline(_HERE, evidence).model_dump_json(by_alias=True).encode()},
         "environment": {"sound.json": stored.model_dump_json(by_alias=True).encode()},
         "results": {"sound.json": run.model_dump_json(by_alias=True).encode()},

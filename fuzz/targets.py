@@ -5,10 +5,12 @@ A target takes any bytes. It may refuse them by an error of this package; any ot
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import json
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Mapping
@@ -28,6 +30,8 @@ from pytest_nnopt.cli.show import _row
 from pytest_nnopt.config import read_pyproject
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import NnoptError
+from pytest_nnopt.history.names import case_folder, entry_name, label_of_name
+from pytest_nnopt.history.schema import Label, parse_entry, require_label
 from pytest_nnopt.profiles import read_profiles
 from pytest_nnopt.report.annotations import render_annotations
 from pytest_nnopt.report.files import read_results
@@ -41,6 +45,7 @@ from pytest_nnopt.session.protocol import Channel
 _CASE = "tests/test_model.py::test_policy"
 _HERE = Environment({"device": "cpu", "cpu": "AMD EPYC", "cores": 2, "threads": 2, "torch": "2.13.0"})
 _FOLDER = Path(tempfile.mkdtemp(prefix="nnopt-fuzz-"))
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
 
 def baseline(content: bytes) -> None:
@@ -100,6 +105,17 @@ def benchmarks(content: bytes) -> None:
         assert store.imported().keys() == found.keys()
 
 
+def history(content: bytes) -> None:
+    """Read an entry of a shared history, and find it again by its label."""
+    with _refusing():
+        entry = parse_entry(content, "an entry")
+        label = Label.of(entry)
+        assert label_of_name(entry.case, entry_name(label)) == label
+        assert "/" not in case_folder(entry.case)
+        require_label(parse_entry(entry.to_text(), "an entry"), label, "an entry")
+        entry.to_recording()
+
+
 def pyproject(content: bytes) -> None:
     """Read the settings of a project, and show them."""
     path = _FOLDER / "pyproject.toml"
@@ -143,7 +159,18 @@ def names(content: bytes) -> None:
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (baseline, environment, results, benchmarks, pyproject, profiles_yaml, profiles_toml, protocol, names)
+    for target in (
+        baseline,
+        environment,
+        results,
+        benchmarks,
+        history,
+        pyproject,
+        profiles_yaml,
+        profiles_toml,
+        protocol,
+        names,
+    )
 }
 
 
