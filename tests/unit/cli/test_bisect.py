@@ -11,6 +11,7 @@ import pytest
 
 from pytest_nnopt.against.bisection import BAD, CANNOT_RUN, GOOD
 from pytest_nnopt.cli.bisect import judge_trial
+from pytest_nnopt.model import Outcome
 from pytest_nnopt.results import CaseResult
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ is_slow = base is not None and number >= 3 and (not base.endswith("^") or number
 outcome = "failed" if is_slow else "passed"
 check = {"name": "latency", "outcome": outcome, "reason": f"latency of {number} is so", "details": ["eager did not"]}
 wrong = {"name": "numerics", "outcome": "failed" if WRONG else "passed", "reason": "the numbers"}
-case = {"id": "t.py::t", "outcome": outcome, "checks": [check, wrong]}
+case = {"id": "t.py::t", "outcome": "failed" if WRONG else outcome, "checks": [check, wrong]}
 results = {"schema": 1, "environment": {}, "cases": [case]}
 pathlib.Path(options["--nnopt-json"]).write_text(json.dumps(results))
 sys.exit(int(is_slow))
@@ -108,5 +109,6 @@ def test_what_fails_in_the_good_commit_is_no_regression(nnopt: Nnopt) -> None:
 )
 def test_a_commit_is_judged_by_what_was_asked(outcomes: dict[str, Any], answer: int) -> None:
     checks = [{"name": name, "outcome": outcome, "reason": "so"} for name, outcome in outcomes.items()]
-    case = CaseResult.model_validate({"id": "t", "outcome": "passed", "checks": checks})
+    worst = max(map(Outcome, outcomes.values()), key=lambda outcome: outcome.severity)
+    case = CaseResult.model_validate({"id": "t", "outcome": worst, "checks": checks})
     assert judge_trial("abc", [case], ["latency"]).answer == answer
