@@ -357,6 +357,9 @@ def format_page(measured: Sequence[Measured], minutes: float) -> str:
         "|---|---|---|---|---|",
     ]
     for pool in pools:
+        if len(pool.all_sides) <= pool.affordable + 1:
+            lines.append(f"| {pool.mode.title} | {pool.seconds:.1f} | {pool.affordable} | too few measured | - |")
+            continue
         lines.append(
             f"| {pool.mode.title} | {pool.seconds:.1f} | {pool.affordable} | "
             f"{format_percent(pool.share_failed(1.0, DRAWS))} | {format_percent(pool.smallest_found())} |"
