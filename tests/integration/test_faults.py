@@ -48,7 +48,7 @@ except OutputError as error:
     print(error)
 found = BaselineStore(store.root)
 found.verify()
-assert 0 < written == len(found.read_all(here.name)) < 1000
+assert 0 < written == len(list(found.read_all(here.name))) < 1000
 assert not [path for path in store.root.rglob("*") if path.is_file() and path.suffix != ".json"]
 for name in ("results.json", "report.html", "summary.md"):
     try:
