@@ -128,7 +128,9 @@ def _remedy(question: Question, beyond: Sequence[Figure]) -> str:
     declarable += ["memory=..." for figure in beyond if figure.name == BYTES]
     accepted = [f for f in beyond if f.name not in _LIMITS or getattr(limits, _LIMITS[f.name]) is None]
     ways = [f"allow it with @pytest.mark.nnopt_limits({', '.join(declarable)})"] if declarable else []
-    if accepted and question.compilation is not None:
+    if accepted and question.base is not None:
+        ways.append("merge it all the same: later runs compare with what is merged")
+    elif accepted and question.compilation is not None:
         ways.append("accept it as the new level with pytest --nnopt-update --nnopt-reason TEXT")
     return f"mend what is listed above; or, if it is intended, {', or '.join(ways)}"
 

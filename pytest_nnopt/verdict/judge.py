@@ -39,6 +39,8 @@ def judge(question: Question, observed: Observed) -> Verdict:
         checks.append(_broken(CheckName.LATENCY, observed) or _sound(_explained_latency(question, observed), observed))
     if question.is_comparing:
         checks.extend(_growth_checks(question, observed))
+    if question.base is not None:
+        checks = [_allowed_by_a_limit(check) for check in checks]
     return Verdict(question.case_id, tuple(checks))
 
 
@@ -54,6 +56,26 @@ def keep_exact_failures(verdict: Verdict, earlier: Verdict) -> Verdict:
     }
     kept = tuple(exact.pop(check.name, check) for check in verdict.checks)
     return Verdict(verdict.case_id, (*exact.values(), *kept))
+
+
+def _allowed_by_a_limit(check: Check) -> Check:
+    """Say what to do about growth against another revision, which no recording could accept."""
+    limit = _GROWTH_LIMITS.get(check.name)
+    if check.outcome is not Outcome.FAILED or check.remedy is not None or limit is None:
+        return check
+    remedy = (
+        f"if the new level is intended, allow it with @pytest.mark.nnopt_limits({limit}=...); once it is merged, "
+        "it is what later runs compare with"
+    )
+    return replace(check, remedy=remedy)
+
+
+_GROWTH_LIMITS = {
+    CheckName.LATENCY: "latency",
+    CheckName.DEVICE_TIME: "device_time",
+    CheckName.MEMORY: "memory",
+    CheckName.COMPILE_TIME: "compile_time",
+}
 
 
 def _growth_checks(question: Question, observed: Observed) -> list[Check]:

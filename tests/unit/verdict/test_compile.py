@@ -357,6 +357,15 @@ class TestRemedy:
         check = check_against(make_compile_record(counters=COUNTERS), config=make_config(**limits), **facts)
         assert check.remedy == f"mend what is listed above; or, if it is intended, {ways}"
 
+    def test_against_another_revision_a_new_level_is_accepted_by_merging_it(self) -> None:
+        baseline = make_evidence(compiled=make_compile_record(counters=COUNTERS))
+        question = make_question(is_comparing=True, baseline=baseline, base="main")
+        check = check_compile(question, make_facts(counters=COUNTERS | {"generated_kernels": 3}))
+        assert check.remedy == (
+            "mend what is listed above; or, if it is intended, merge it all the same: later runs compare with what is "
+            "merged"
+        )
+
     def test_without_a_baseline_nothing_can_be_accepted(self) -> None:
         check = check_compile(make_question(), make_facts(eager_frames=1))
         assert check.reason == "1 frame runs eagerly because it could not be compiled"
