@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_nnopt.baseline.schema import Evidence
+from pytest_nnopt.baseline.schema import Evidence, RatioRecord
 from pytest_nnopt.numerics.summary import ErrorFigures
 from pytest_nnopt.results import LeafResult
 from pytest_nnopt.session.context import describe_context, summarise_times
@@ -47,7 +47,9 @@ def test_of_no_processes_nothing_is_known() -> None:
 
 
 def test_an_absurd_interval_stays_finite() -> None:
-    times = summarise_times([make_process(-49.0), make_process(49.0)], VariancePrior(2500.0, 2.0))
+    ratios = [RatioRecord(log_ratio=log_ratio, variance=1e-6, blocks=40) for log_ratio in (-49.0, 49.0)]
+    timing = [make_process().model_copy(update={"candidate_to_reference": ratio}) for ratio in ratios]
+    times = summarise_times(timing, VariancePrior(2500.0, 2.0))
     assert times is not None
     assert times.high == pytest.approx(math.exp(100))
 
