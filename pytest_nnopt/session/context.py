@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pytest_nnopt.verdict import Observed, Question
 
 _CONFIDENCE = 0.95
-_LARGEST_LOG_RATIO = 100.0
-"""Beyond any two times, and its exponential is still finite."""
+_LARGEST_LOG_RATIO = 69.0
+"""Beyond any two times, and its exponential is a ratio that a results file may hold."""
 
 
 def describe_context(
