@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -19,6 +20,8 @@ from pytest_nnopt.torch_backend.tree import named_tensors
 
 if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.side import Side
+
+_SETTLING_SECONDS = 0.05
 
 WARMUP_CALLS = 3
 """Calls before measuring: what is allocated once, such as workspaces and CUDA graphs, belongs to no single call."""
@@ -68,6 +71,7 @@ def measure_memory(side: Side, *, owns_cuda_graphs: bool = False) -> MemoryFacts
         for _ in range(WARMUP_CALLS):
             side.step()
         _drop_gradients(side)
+        _wait_for_communication()
         step = track(lambda: _run_and_drop(side.step), device)
         gradients = _bytes_of(_gradients(side))
         saved = None if side.loss is None else _saved_bytes(side, track, device)
@@ -90,6 +94,13 @@ def _saved_bytes(side: Side, track: Callable[..., _Usage], device: torch.device)
 
 def _run_and_drop(run: Callable[[], object]) -> None:
     run()
+    _wait_for_communication()
+
+
+def _wait_for_communication() -> None:
+    """Let the threads of collective operations free what these held; they do so shortly behind the call's end."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        time.sleep(_SETTLING_SECONDS)
 
 
 def _track_cpu(run: Callable[[], None], _device: torch.device) -> _Usage:
