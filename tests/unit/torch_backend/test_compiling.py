@@ -15,6 +15,7 @@ pytestmark = pytest.mark.usefixtures("compiler")
 
 AOT = CompileStep(backend="aot_eager")
 EAGER = CompileStep(mode="eager")
+_RECOMPILE_LIMIT = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
 
 
 class Classifier(torch.nn.Module):
@@ -49,6 +50,11 @@ def side_of(module: torch.nn.Module, *args: Any, **changes: Any) -> Side:
 
 def failing_backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
     raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found")
+
+
+def backend_without_triton(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+    missing: type[Exception] | None = getattr(torch._inductor.exc, "TritonMissing", None)
+    raise RuntimeError("Cannot find a working triton installation") if missing is None else missing(None)
 
 
 def backend_failing_when_run(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
@@ -203,9 +209,10 @@ class TestFailures:
             (CompileStep(backend="inductr"), r"InvalidBackend: Invalid backend: 'inductr'; there are .*inductor"),
             (CompileStep(mode="max-autotune", options={"freezing": True}), "Either mode or options can be specified"),
             (CompileStep(backend=failing_backend), r"failing_backend' raised: .*No working C\+\+ compiler found"),
+            (CompileStep(backend=backend_without_triton), "Cannot find a working triton installation"),
             (CompileStep(backend=backend_failing_when_run), "RuntimeError: the kernel was made for another machine"),
         ],
-        ids=["mode", "option", "backend", "mode and options", "no C++ compiler", "first call"],
+        ids=["mode", "option", "backend", "mode and options", "no C++ compiler", "no triton", "first call"],
     )
     def test_is_a_fact_with_the_error_in_one_line(self, step: CompileStep, error: str) -> None:
         compiled = compile_side(side_of(Classifier()), [step])
@@ -217,6 +224,18 @@ class TestFailures:
         assert re.search(error, attempt.error)
         assert len(attempt.error) <= 300
         assert len(compiled.errors) == 1
+
+    def test_a_recompile_limit_that_raises_is_a_fact(self) -> None:
+        samples: list[Inputs] = [((torch.randn(rows, 4),), {}) for rows in (4, 5, 6)]
+        limits = {"fail_on_recompile_limit_hit": True, _RECOMPILE_LIMIT: 1}
+        with torch._dynamo.config.patch(limits):
+            compiled = compile_side(
+                side_of(Classifier()), [CompileStep(backend="eager", dynamic=False)], samples=samples
+            )
+        assert compiled.facts.status is CompileStatus.FAILED
+        (attempt,) = compiled.facts.attempts
+        assert attempt.error is not None
+        assert attempt.error.startswith("FailOnRecompileLimitHit")
 
     def test_graph_break_under_fullgraph_names_the_line(self) -> None:
         step = CompileStep(backend="eager", fullgraph=True)
