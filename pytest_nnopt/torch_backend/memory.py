@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -21,10 +20,11 @@ from pytest_nnopt.torch_backend.tree import named_tensors
 if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.side import Side
 
-_SETTLING_SECONDS = 0.05
-
 WARMUP_CALLS = 3
 """Calls before measuring: what is allocated once, such as workspaces and CUDA graphs, belongs to no single call."""
+
+_READINGS_AMONG_RANKS = 10
+"""Readings of one thing where collective operations run: every rank takes as many, for each waits for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,12 @@ def measure_memory(side: Side, *, owns_cuda_graphs: bool = False) -> MemoryFacts
             candidate's in an isolated pair. Their memory cannot be told apart by itself.
     """
     device = device_of(side)
-    track = _track_cuda if device.type == "cuda" else _track_cpu
+    track = _track_least if _has_collectives() else _track
     with _without_garbage_collection(), side.mode.active():
         for _ in range(WARMUP_CALLS):
             side.step()
         _drop_gradients(side)
-        _wait_for_communication()
-        step = track(lambda: _run_and_drop(side.step), device)
+        step = track(lambda: _run_and_drop(side.step), device, lambda: _drop_gradients(side))
         gradients = _bytes_of(_gradients(side))
         saved = None if side.loss is None else _saved_bytes(side, track, device)
         _drop_gradients(side)
@@ -88,19 +87,34 @@ def measure_memory(side: Side, *, owns_cuda_graphs: bool = False) -> MemoryFacts
 def _saved_bytes(side: Side, track: Callable[..., _Usage], device: torch.device) -> int:
     """Measure what a forward pass leaves allocated besides its output."""
     outputs: list[Any] = []
-    usage = track(lambda: outputs.append(side.call()), device)
+    usage = track(lambda: outputs.append(side.call()), device, outputs.clear)
     return usage.left - _bytes_of(tensor for _, tensor in named_tensors(outputs, "output"))
 
 
 def _run_and_drop(run: Callable[[], object]) -> None:
     run()
-    _wait_for_communication()
 
 
-def _wait_for_communication() -> None:
-    """Let the threads of collective operations free what these held; they do so shortly behind the call's end."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        time.sleep(_SETTLING_SECONDS)
+def _has_collectives() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _track(run: Callable[[], None], device: torch.device, _forget: Callable[[], None]) -> _Usage:
+    return (_track_cuda if device.type == "cuda" else _track_cpu)(run, device)
+
+
+def _track_least(run: Callable[[], None], device: torch.device, forget: Callable[[], None]) -> _Usage:
+    """Read a number of times and keep the least.
+
+    A thread of a collective operation may be the last to hold a tensor. What it frees belongs to no call that is
+    tracked, so that such a reading is too high, and never too low. What a run leaves on purpose is forgotten before
+    the next one.
+    """
+    readings = [_track(run, device, forget)]
+    while len(readings) < _READINGS_AMONG_RANKS:
+        forget()
+        readings.append(_track(run, device, forget))
+    return _Usage(peak=min(reading.peak for reading in readings), left=min(reading.left for reading in readings))
 
 
 def _track_cpu(run: Callable[[], None], _device: torch.device) -> _Usage:

@@ -1,3 +1,7 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -66,6 +70,46 @@ def test_longer_chain_needs_no_larger_peak_without_gradients() -> None:
 def test_what_a_call_leaves_behind_is_steady() -> None:
     hoarding, plain = measure_memory(side_of(Hoarder())), measure_memory(side_of(Chain()))
     assert hoarding.steady_bytes - plain.steady_bytes == ACTIVATION
+
+
+class HeldByAThread(Chain):
+    """Lets a thread be the last to hold a tensor, in its fourth to sixth call, as the threads of collectives may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls in (4, 5, 6):
+            held = [x.clone()]
+            thread = threading.Thread(target=held.clear)
+            thread.start()
+            thread.join()
+        return super().forward(x)
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+class TestAmongRanks:
+    pytestmark = pytest.mark.usefixtures("process_group")
+
+    def test_what_another_thread_frees_late_is_not_left_behind(self) -> None:
+        assert measure_memory(side_of(HeldByAThread())) == measure_memory(side_of(Chain()))
+
+    def test_what_a_call_leaves_behind_is_steady(self) -> None:
+        hoarding, plain = measure_memory(side_of(Hoarder())), measure_memory(side_of(Chain()))
+        assert hoarding.steady_bytes - plain.steady_bytes == ACTIVATION
+
+    def test_training_step_is_measured_as_without_ranks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        among_ranks = measure_memory(side_of(Chain(), loss=torch.sum, mode=TRAINING))
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)
+        assert measure_memory(side_of(Chain(), loss=torch.sum, mode=TRAINING)) == among_ranks
 
 
 class TestTrainingStep:
