@@ -30,7 +30,7 @@ def judge_drift_since_best(question: Question, observed: Observed, verdict: Verd
     since_best = judge(_since(question, anchor), observed)
     failed = {check.name: check for check in since_best.checks if check.outcome is Outcome.FAILED}
     checks = tuple(
-        _drifted(check, failed[check.name], anchor)
+        _drifted(check, failed[check.name])
         if check.name in _DRIFTING and check.name in failed and not check.outcome.is_failure
         else check
         for check in verdict.checks
@@ -50,14 +50,14 @@ def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int
 
 def _since(question: Question, anchor: Recording) -> Question:
     plan = replace(question.plan, false_alarms=question.plan.false_alarms * _DRIFT_SHARE)
-    return replace(question, baseline=anchor.evidence, plan=plan)
-
-
-def _drifted(near: Check, far: Check, anchor: Recording) -> Check:
     best = f"the best level, accepted on {anchor.recorded.date().isoformat()}"
+    return replace(question, baseline=anchor.evidence, plan=plan, best=best)
+
+
+def _drifted(near: Check, far: Check) -> Check:
     return replace(
         far,
-        reason=f"small steps added up: {far.reason.replace('the baseline', best)}",
+        reason=f"small steps added up: {far.reason}",
         details=(near.reason, *far.details, "accept it with pytest --nnopt-update --nnopt-reason TEXT"),
     )
 

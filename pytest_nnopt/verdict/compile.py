@@ -53,7 +53,8 @@ def _no_worse(question: Question, facts: CompileFacts, value: float | None) -> C
     better = [figure.change for figure in figures if figure.has_fallen]
     parts = [_describe_compilation(facts), _foreign_level(level)]
     if better:
-        parts.append(f"better than the baseline: {', '.join(better)}; make it the new level with pytest --nnopt-update")
+        remedy = "" if question.base else "; make it the new level with pytest --nnopt-update"
+        parts.append(f"better than {question.level_name}: {', '.join(better)}{remedy}")
     outcome = Outcome.IMPROVED if better else Outcome.PASSED
     return Check(CheckName.COMPILE, outcome, "; ".join(filter(None, parts)), value, details=_attempts(facts))
 
@@ -70,8 +71,8 @@ def _compile_without_baseline(question: Question) -> Check | None:
         return None
     if question.baseline is None:
         return without_baseline(question, CheckName.COMPILE, None)
-    reason = "the baseline holds no compilation; record it with pytest --nnopt-update"
-    return Check(CheckName.COMPILE, Outcome.NO_BASELINE, reason)
+    remedy = "" if question.base else "; record it with pytest --nnopt-update"
+    return Check(CheckName.COMPILE, Outcome.NO_BASELINE, f"{question.level_name} holds no compilation{remedy}")
 
 
 def _uncounted(question: Question, facts: CompileFacts) -> Check | None:
@@ -111,7 +112,7 @@ def _counted_trouble(question: Question, facts: CompileFacts) -> _Trouble | None
     beyond: list[Figure] = []
     for figure in judged_figures(facts, level, bytes_tolerance=limits.memory):
         limit = getattr(limits, _LIMITS[figure.name]) if figure.name in _LIMITS else None
-        problem = _problem_of(figure, limit, is_compared=level is not None)
+        problem = _problem_of(figure, limit, None if level is None else question.level_name)
         if problem is not None:
             problems += [problem, *_shown(_news(figure))]
             beyond.append(figure)
@@ -135,14 +136,14 @@ def _remedy(question: Question, beyond: Sequence[Figure]) -> str:
     return f"mend what is listed above; or, if it is intended, {', or '.join(ways)}"
 
 
-def _problem_of(figure: Figure, limit: int | None, *, is_compared: bool) -> str | None:
-    """Say what is wrong with a figure: it is above its declared limit, or else above the baseline's."""
+def _problem_of(figure: Figure, limit: int | None, level: str | None) -> str | None:
+    """Say what is wrong with a figure: it is above its declared limit, or else above that of the level, if any."""
     if limit is not None:
         is_beyond = figure.now is not None and figure.now > limit
         return f"{figure.counted}, the limit is {limit}" if is_beyond else None
-    if figure.has_grown:
-        return figure.comparison
-    if figure.name == "eager frames" and figure.now and not is_compared:
+    if level is not None and figure.has_grown:
+        return figure.comparison(level)
+    if figure.name == "eager frames" and figure.now and level is None:
         words = "frame runs eagerly because it" if figure.now == 1 else "frames run eagerly because they"
         return f"{figure.now} {words} could not be compiled"
     return None

@@ -74,10 +74,9 @@ class Figure:
         """Both values in words: ``graph breaks 1 → 2``."""
         return f"{self.name} {self._write(self.before)} → {self._write(self.now)}"
 
-    @property
-    def comparison(self) -> str:
-        """The figure against the baseline's, as a failure says it: ``2 graph breaks, the baseline has 1``."""
-        return f"{self.counted}, the baseline has {self._write(self.before)}"
+    def comparison(self, level: str) -> str:
+        """The figure against a level's, as a failure says it: ``2 graph breaks, the baseline has 1``."""
+        return f"{self.counted}, {level} has {self._write(self.before)}"
 
     @property
     def counted(self) -> str:

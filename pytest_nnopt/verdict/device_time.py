@@ -27,24 +27,27 @@ _SAME_KERNEL_TIME = 0.03
 _SHOWN_KERNELS = 5
 
 
-def check_device_time(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], limit: float) -> Check:
+def check_device_time(
+    now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], limit: float, level: str = "the baseline"
+) -> Check:
     """Hold the candidate's kernels against the baseline's: their own time, and how many are launched.
 
     Args:
         now: processes of this run, at least one with kernels.
         before: processes of the baseline, at least one with kernels.
         limit: tolerated growth of the kernels' time.
+        level: what ``before`` belongs to, in words.
     """
     decision = decide_device_time(now, before, limit)
     launches, launches_before = _launches(now), _launches(before)
     details = tuple(_kernel_changes(_kernels(now), _kernels(before)))
     if launches > launches_before + _SAME_LAUNCHES:
-        reason = f"{launches:g} kernels are launched per call, the baseline has {launches_before:g}"
+        reason = f"{launches:g} kernels are launched per call, {level} has {launches_before:g}"
         return Check(CheckName.DEVICE_TIME, Outcome.FAILED, reason, decision.change, 0.0, limit, None, details)
     interval = decision.interval
     relation = {Outcome.FAILED: "beyond", Outcome.INCONCLUSIVE: "not clearly on either side of"}
     reason = (
-        f"device time {format_percent(decision.change, signed=True)} against the baseline "
+        f"device time {format_percent(decision.change, signed=True)} against {level} "
         f"[{format_percent(interval.low, signed=True)}, {format_percent(interval.high, signed=True)}] "
         f"is {relation.get(decision.outcome, 'within')} the limit of {format_percent(limit)}"
     )

@@ -34,6 +34,7 @@ class Growth:
         before: its value in the baseline.
         limit: tolerated growth as a fraction.
         write: puts a value into words.
+        level: what holds the value before, in words.
     """
 
     what: str
@@ -41,6 +42,7 @@ class Growth:
     before: float
     limit: float
     write: Callable[[float], str]
+    level: str = "the baseline"
 
     @property
     def change(self) -> float:
@@ -59,57 +61,63 @@ class Growth:
         """Both values, the change and the limit."""
         relation = "beyond" if self.outcome is Outcome.FAILED else "within"
         return (
-            f"{self.what} {self.write(self.now)} against {self.write(self.before)} in the baseline "
+            f"{self.what} {self.write(self.now)} against {self.write(self.before)} in {self.level} "
             f"({format_percent(self.change, signed=True)}) is {relation} the limit of {format_percent(self.limit)}"
         )
 
 
-def check_memory(now: MemoryRecord, before: MemoryRecord, limit: float) -> Check | None:
-    """Hold the candidate's bytes per call, which repeat exactly, against the baseline's; None if nothing is known."""
-    return _judge(CheckName.MEMORY, memory_growths(now, before, limit), [])
+def check_memory(now: MemoryRecord, before: MemoryRecord, limit: float, level: str = "the baseline") -> Check | None:
+    """Hold the candidate's bytes per call, which repeat exactly, against a level's; None if nothing is known."""
+    return _judge(CheckName.MEMORY, memory_growths(now, before, limit, level), [])
 
 
-def memory_growths(now: MemoryRecord, before: MemoryRecord, limit: float) -> list[Growth]:
+def memory_growths(now: MemoryRecord, before: MemoryRecord, limit: float, level: str = "the baseline") -> list[Growth]:
     """Return each figure of the candidate's memory that both records know."""
     values = {what: (getattr(now, field), getattr(before, field)) for what, field in MEMORY_FIGURES.items()}
     return [
-        Growth(what, is_now, was, limit, format_bytes)
+        Growth(what, is_now, was, limit, format_bytes, level)
         for what, (is_now, was) in values.items()
         if is_now is not None and was is not None
     ]
 
 
 def check_compile_time(
-    now: CompileTime, before: CompileRecord, *, time_limit: float, work_limit: float
+    now: CompileTime,
+    before: CompileRecord,
+    *,
+    time_limit: float,
+    work_limit: float,
+    level: str = "the baseline",
 ) -> Check | None:
-    """Hold what compiling costs against the baseline: wall times, cold and warm, and the compiler's work.
+    """Hold what compiling costs against a level: wall times, cold and warm, and the compiler's work.
 
     A warm compile that the cache no longer serves is a failure of its own. None if nothing is known on both sides.
     """
-    growths = _time_growths(now, before, time_limit)
+    growths = _time_growths(now, before, time_limit, level)
     notes = []
     if now.work_calls is not None and before.work_calls is not None:
         if now.work_conditions == before.work_conditions:
-            growths.append(Growth("compile work", now.work_calls, before.work_calls, work_limit, _write_calls))
+            works = (now.work_calls, before.work_calls)
+            growths.append(Growth("compile work", *works, work_limit, _write_calls, level))
         else:
             notes.append(f"compile work is not compared: {before.work_conditions} → {now.work_conditions}")
     check = _judge(CheckName.COMPILE_TIME, growths, notes)
     if before.warm_seconds is not None and now.warm_seconds is None and now.cold_seconds is not None:
         reason = (
             "the compiler's cache no longer serves this model: a warm compile took "
-            f"{format_seconds(before.warm_seconds)} in the baseline"
+            f"{format_seconds(before.warm_seconds)} in {level}"
         )
         return Check(CheckName.COMPILE_TIME, Outcome.FAILED, reason, details=tuple(g.sentence for g in growths))
     return check
 
 
-def _time_growths(now: CompileTime, before: CompileRecord, limit: float) -> list[Growth]:
+def _time_growths(now: CompileTime, before: CompileRecord, limit: float, level: str) -> list[Growth]:
     pairs = (
         ("cold compile time", now.cold_seconds, before.cold_seconds),
         ("warm compile time", now.warm_seconds, before.warm_seconds),
     )
     return [
-        Growth(what, is_now, was, limit, format_seconds)
+        Growth(what, is_now, was, limit, format_seconds, level)
         for what, is_now, was in pairs
         if is_now is not None and was is not None
     ]

@@ -90,7 +90,10 @@ def _growth_checks(question: Question, observed: Observed) -> list[Check]:
         checks.append(_compile_time_check(question, observed.compile_time))
     if kernels and CheckName.DEVICE_TIME in question.asked:
         missing = without_part(question, CheckName.DEVICE_TIME, limits.device_time, kernels_before or None, "kernels")
-        checks.append(missing or _sound(check_device_time(kernels, kernels_before, limits.device_time), observed))
+        checks.append(
+            missing
+            or _sound(check_device_time(kernels, kernels_before, limits.device_time, question.level_name), observed)
+        )
     return [check for check in checks if check is not None]
 
 
@@ -100,7 +103,7 @@ def _memory_check(question: Question, memory: MemoryRecord) -> Check | None:
     if before is None and elsewhere is not None and elsewhere.evidence.memory is not None:
         check = check_memory(memory, elsewhere.evidence.memory, limit)
         return check and replace(check, details=(*check.details, elsewhere.description))
-    check = None if before is None else check_memory(memory, before, limit)
+    check = None if before is None else check_memory(memory, before, limit, question.level_name)
     return check or without_part(question, CheckName.MEMORY, limit, None, "memory")
 
 
@@ -109,7 +112,13 @@ def _compile_time_check(question: Question, time: CompileTime) -> Check | None:
     before = None if level is None else level.compile
     check = None
     if before is not None:
-        check = check_compile_time(time, before, time_limit=limits.compile_time, work_limit=limits.compile_work)
+        check = check_compile_time(
+            time,
+            before,
+            time_limit=limits.compile_time,
+            work_limit=limits.compile_work,
+            level=question.level_name,
+        )
     return check or without_part(question, CheckName.COMPILE_TIME, limits.compile_time, None, "compile time")
 
 

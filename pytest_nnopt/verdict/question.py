@@ -72,6 +72,7 @@ class Question:
         is_recording_missing: whether a missing baseline is recorded now instead of failing the case.
         work: what the reference does now, where times are asked for.
         base: the revision that is compared with, in words; None where the baseline is a stored one.
+        best: the best accepted level in words, where ``baseline`` is that one and not the present one.
     """
 
     case_id: str
@@ -90,6 +91,7 @@ class Question:
     is_recording_missing: bool = False
     work: WorkRecord | None = None
     base: str | None = None
+    best: str | None = None
     foreign_compilation: CompileLevel | None = None
     foreign_numerics: NumericsLevel | None = None
     foreign_times: Elsewhere | None = None
@@ -114,6 +116,11 @@ class Question:
         if self.baseline is not None and self.baseline.numerics:
             return NumericsLevel(self.baseline.numerics, self.baseline.origin)
         return self.foreign_numerics
+
+    @property
+    def level_name(self) -> str:
+        """What is compared with, in words."""
+        return self.base or self.best or "the baseline"
 
     @property
     def changed_work(self) -> tuple[str, ...]:
@@ -170,6 +177,6 @@ def without_part(question: Question, name: CheckName, limit: float, part: object
     if question.baseline is None:
         return without_baseline(question, name, limit)
     if part is None:
-        reason = f"the baseline holds no {what}; record it with pytest --nnopt-update"
-        return Check(name, Outcome.NO_BASELINE, reason, limit=limit)
+        remedy = "" if question.base else "; record it with pytest --nnopt-update"
+        return Check(name, Outcome.NO_BASELINE, f"{question.level_name} holds no {what}{remedy}", limit=limit)
     return None

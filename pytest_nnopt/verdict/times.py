@@ -94,10 +94,10 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
             absolute,
             describe_shared_slowdown(absolute, limit),
             limit,
-            (_describe_latency(decision, limit, question.base),),
+            (_describe_latency(decision, limit, question.level_name),),
         )
     details = () if absolute is None else (describe_absolute(absolute),)
-    return _latency(decision, _describe_latency(decision, limit, question.base), limit, details)
+    return _latency(decision, _describe_latency(decision, limit, question.level_name), limit, details)
 
 
 def _latency_of_another_model(question: Question, absolute: Decision | None) -> Check:
@@ -108,7 +108,7 @@ def _latency_of_another_model(question: Question, absolute: Decision | None) -> 
     if absolute is None:
         reason = "the model itself changed, and no time against a fixed workload was recorded"
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=(why,))
-    return _latency(absolute, _describe_latency(absolute, limit, question.base), limit, (why,))
+    return _latency(absolute, _describe_latency(absolute, limit, question.level_name), limit, (why,))
 
 
 def _latency(decision: Decision, reason: str, limit: float, details: tuple[str, ...]) -> Check:
@@ -125,14 +125,14 @@ def _latency(decision: Decision, reason: str, limit: float, details: tuple[str, 
     )
 
 
-def _describe_latency(decision: Decision, limit: float, base: str | None) -> str:
+def _describe_latency(decision: Decision, limit: float, level: str) -> str:
     interval = decision.interval
     relation = {
         Outcome.FAILED: "beyond",
         Outcome.INCONCLUSIVE: "not clearly on either side of",
     }.get(decision.outcome, "within")
     return (
-        f"latency {format_percent(decision.change, signed=True)} against {base or 'the baseline'} "
+        f"latency {format_percent(decision.change, signed=True)} against {level} "
         f"[{format_percent(interval.low, signed=True)}, {format_percent(interval.high, signed=True)}] "
         f"is {relation} the limit of {format_percent(limit)}"
     )

@@ -314,6 +314,16 @@ class TestAgainstTheBaseline:
             "generated kernels 2 → 1; make it the new level with pytest --nnopt-update"
         )
 
+    def test_what_is_compared_with_another_revision_names_it_and_offers_no_recording(self) -> None:
+        before = make_compile_record(graph_breaks=1)
+        question = make_question(is_comparing=True, baseline=make_evidence(compiled=before), base="main")
+        better = check_compile(question, make_facts())
+        assert better.reason == "1 graph, 0 graph breaks, 0 recompiles; better than main: graph breaks 1 → 0"
+        worse = check_compile(question, make_facts(graph_breaks=(GraphBreak("a"), GraphBreak("b"))))
+        assert worse.reason == "2 graph breaks, main has 1"
+        bare = make_question(is_comparing=True, baseline=Evidence(timing=make_timing()), base="main")
+        assert check_compile(bare, make_facts()).reason == "main holds no compilation"
+
     def test_eager_frames_within_their_limit_pass(self) -> None:
         question = make_question(make_config(eager_frames=1))
         assert check_compile(question, make_facts(eager_frames=1)).outcome is Outcome.PASSED

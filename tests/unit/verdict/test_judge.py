@@ -277,6 +277,14 @@ def test_growth_against_another_revision_is_allowed_by_a_limit_and_by_no_recordi
     assert {check.remedy for check in grown(1.0, base="main").checks} == {None}
 
 
+def test_growth_against_another_revision_names_it() -> None:
+    verdict = grown(12.0, base="main (0123456)")
+    assert "main (0123456)" in verdict[CheckName.MEMORY].reason
+    assert not [check.reason for check in verdict.checks if "the baseline" in check.reason]
+    bare = grown(1.0, asked=GROWING, base="main", baseline=make_evidence(compiled=make_compile_record()))
+    assert bare[CheckName.MEMORY].reason == "main holds no memory"
+
+
 def test_figures_that_were_not_asked_for_are_not_judged() -> None:
     assert {check.name for check in grown(10.0, asked=frozenset({CheckName.COMPILE})).checks} == {CheckName.COMPILE}
 

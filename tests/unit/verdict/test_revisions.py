@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from pytest_nnopt.baseline.schema import BaseRecord, ProcessRecord, RatioRecord
+from pytest_nnopt.model import CheckName, Outcome
+from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base
+from pytest_nnopt.verdict.times import check_latency, wanted_processes
+from tests.builders import make_config, make_process, make_question
+
+BASE = "main (0123456)"
+_SCATTER = (0.0, 0.002, -0.002, 0.001, -0.001, 0.0015, -0.0015, 0.0)
+
+
+def ratio(value: float, scatter: float, scale: float) -> RatioRecord:
+    return RatioRecord(log_ratio=math.log(value) + scale * scatter, variance=1e-6, blocks=200)
+
+
+def side_by_side(
+    candidate: float = 1.0, reference: float = 1.0, *, count: int = 8, scale: float = 1.0, **fields: Any
+) -> tuple[ProcessRecord, ...]:
+    """Processes that measured both revisions, the head's sides slower than the base's by these factors."""
+    return tuple(
+        make_process().model_copy(
+            update={
+                "base": BaseRecord(
+                    candidate=ratio(candidate, scatter, scale),
+                    reference=ratio(reference, scatter, scale),
+                    process=make_process(),
+                    **fields,
+                )
+            }
+        )
+        for scatter in _SCATTER[:count]
+    )
+
+
+def question(**limits: Any) -> Any:
+    return make_question(make_config(**limits), base=BASE, is_comparing=True)
+
+
+def test_only_processes_that_all_measured_the_base_are_beside_it() -> None:
+    timing = side_by_side(count=2)
+    assert is_beside_base(timing)
+    assert not is_beside_base((*timing, make_process()))
+    assert not is_beside_base(())
+
+
+@pytest.mark.parametrize(
+    ("slower", "outcome", "relation"),
+    [
+        (1.0, Outcome.PASSED, "is within the limit of 5.00 %"),
+        (1.045, Outcome.INCONCLUSIVE, "is not clearly on either side of the limit of 5.00 %"),
+        (1.2, Outcome.FAILED, "is beyond the limit of 5.00 %"),
+        (0.8, Outcome.IMPROVED, "is within the limit of 5.00 %"),
+    ],
+)
+def test_the_head_is_held_against_the_base(slower: float, outcome: Outcome, relation: str) -> None:
+    check = check_latency(question(latency=0.05), side_by_side(slower))
+    assert (check.name, check.outcome) == (CheckName.LATENCY, outcome)
+    assert check.reason.startswith("latency ")
+    assert f"against {BASE} {relation}" in check.reason
+    assert check.value == pytest.approx(slower - 1, abs=0.001)
+    assert check.interval is not None
+    assert check.interval.low < slower - 1 < check.interval.high
+    assert check.certainty is not None
+    assert check.certainty.processes == 8
+
+
+@pytest.mark.parametrize(
+    ("reference", "cause"),
+    [
+        (1.2, "eager slowed alike, so the model changed"),
+        (1.0, "only the compiled side slowed, so the compilation changed"),
+        (1.095, "whether eager slowed as well cannot be told"),
+    ],
+)
+def test_a_slowdown_says_whether_eager_slowed_too(reference: float, cause: str) -> None:
+    check = check_revisions(question(latency=0.05), side_by_side(1.2, reference))
+    assert check.details[0].startswith("eager ")
+    assert check.details[0].endswith(cause)
+
+
+def test_without_a_slowdown_only_eagers_figure_is_told() -> None:
+    check = check_revisions(question(latency=0.05), side_by_side())
+    assert check.details[0].startswith("eager ")
+    assert ":" not in check.details[0]
+
+
+def test_other_inputs_leave_the_question_open() -> None:
+    changed = ("args[0]: float32 [8, 64] → float32 [16, 64]",)
+    check = check_revisions(question(), side_by_side(3.0, inputs=changed))
+    assert check.outcome is Outcome.INCONCLUSIVE
+    assert check.reason == f"the test hands over other inputs than in {BASE}, so that times cannot be compared"
+    assert check.details == changed
+
+
+def test_other_parameters_are_named_and_compared_all_the_same() -> None:
+    check = check_revisions(question(latency=0.05), side_by_side(parameters=("fc.weight: [8, 8] → [16, 8]",)))
+    assert check.outcome is Outcome.PASSED
+    assert check.details[-2:] == ("the model has other parameters:", "  fc.weight: [8, 8] → [16, 8]")
+
+
+def test_slower_never_turns_a_failure_into_a_pass() -> None:
+    severities = [
+        decide_revisions(question(latency=0.05), side_by_side(1 + step / 100)).outcome.severity for step in range(20)
+    ]
+    assert severities == sorted(severities)
+
+
+def test_processes_are_wanted_only_until_the_question_is_answered() -> None:
+    assert wanted_processes(question(latency=0.05), side_by_side(count=1)) == 1
+    assert wanted_processes(question(latency=0.05), side_by_side(1.035, count=2, scale=6.0)) == 4
