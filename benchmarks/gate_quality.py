@@ -38,10 +38,23 @@ RESULTS = Path(__file__).parent / "results"
 _REGIMES = {"alone": (False,), "stressed": (True,), "both": (False, True)}
 
 
-def orders_for(device: str, unchanged: int, changed: int, regimes: Sequence[bool]) -> list[Order]:
-    """Return what to measure, in an order that mixes everything, so that drift of the machine hits all alike."""
-    kinds = [0.0] * unchanged + [s for s in SLOWDOWNS[device] for _ in range(changed)]
-    orders = [Order(slowdown, is_stressed, seed) for is_stressed in regimes for seed, slowdown in enumerate(kinds)]
+def orders_for(device: str, unchanged: int, changed: int, regimes: Sequence[bool], base_every: int) -> list[Order]:
+    """Return what to measure, in an order that mixes everything, so that drift of the machine hits all alike.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        unchanged: unchanged processes in each regime.
+        changed: processes of each slowdown in each regime.
+        regimes: whether a busy neighbour runs beside them.
+        base_every: of so many processes of a kind the first compares two revisions, too; 0 for none.
+    """
+    counts = {0.0: unchanged, **dict.fromkeys(SLOWDOWNS[device], changed)}
+    kinds = [(slowdown, index) for slowdown, count in counts.items() for index in range(count)]
+    orders = [
+        Order(slowdown, is_stressed, seed, with_base=bool(base_every) and index % base_every == 0)
+        for is_stressed in regimes
+        for seed, (slowdown, index) in enumerate(kinds)
+    ]
     return random.Random(0).sample(orders, len(orders))
 
 
@@ -62,7 +75,9 @@ def main() -> None:
     parser.add_argument("--changed", type=int, default=16, help="processes of each slowdown in each regime")
     parser.add_argument("--regime", choices=tuple(_REGIMES), default="both")
     parser.add_argument("--lane", type=Lane.parse, action="append", help="where to measure; default: cpu")
-    parser.add_argument("--no-base", action="store_true", help="leave out the comparison of two revisions")
+    parser.add_argument(
+        "--base-every", type=int, default=1, help="compare two revisions in one of so many processes; 0 for none"
+    )
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no process after so long")
     parser.add_argument("--rounds", type=Path, help="where all rounds are kept, too: a large file")
     parser.add_argument("--evaluate", type=Path, nargs="+", help="judge what --rounds wrote")
@@ -85,7 +100,9 @@ def _measure(arguments: argparse.Namespace, rounds: Path) -> None:
     """Measure into a file of JSON lines, so that what was measured outlives an interruption."""
     lanes: list[Lane] = arguments.lane or [Lane("cpu")]
     device = "cuda" if lanes[0].is_gpu else "cpu"
-    orders = orders_for(device, arguments.unchanged, arguments.changed, _REGIMES[arguments.regime])
+    orders = orders_for(
+        device, arguments.unchanged, arguments.changed, _REGIMES[arguments.regime], arguments.base_every
+    )
     command = f"python -m benchmarks.gate_quality {' '.join(sys.argv[1:])}".strip()
     heading = f"Made by `{command}` on {describe_machine(lanes)}."
     with rounds.open("w", encoding="utf-8", buffering=1) as file:
@@ -93,7 +110,6 @@ def _measure(arguments: argparse.Namespace, rounds: Path) -> None:
         collect(
             lanes,
             orders,
-            with_base=not arguments.no_base,
             seconds=arguments.seconds,
             keep=lambda rows: _append(file, rows),
         )

@@ -7,7 +7,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from benchmarks.quality.measuring import Measured
@@ -44,8 +44,22 @@ class Answer:
     processes: int
 
 
-Gate = Callable[[Sequence[Measured], Sequence[Measured], float], Answer]
+Judge = Callable[[Sequence[Measured], Sequence[Measured], float], Answer]
 """Judges processes against a baseline's, with all of the former's times made longer by a factor."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Something that fails or passes a case.
+
+    Attributes:
+        judge: gives its answer.
+        is_beside: whether it takes only processes that measured two revisions, and no baseline.
+    """
+
+    judge: Judge
+    is_beside: bool = False
+
 
 Decide = Callable[[Sequence[Measured], Sequence[Measured], float], Decision]
 
@@ -113,22 +127,25 @@ def gates_for(device: str, *, with_base: bool) -> Mapping[str, Gate]:
     """Return the gates that are compared on a device, this project's first."""
     gates: dict[str, Gate] = {}
     if device == "cuda":
-        kernels = partial(decide_kernels, limit=DEVICE_LIMIT)
-        gates["**this gate**, device time, limit 0.5 %"] = partial(judge_by_gate, kernels, looks=DEVICE_TIME_PLAN.looks)
-    gates["**this gate**, stored baseline"] = partial(judge_by_gate, partial(decide_relative, limit=LIMIT))
+        gates["**this gate**, device time, limit 0.5 %"] = _gate(decide_kernels, DEVICE_LIMIT, DEVICE_TIME_PLAN.looks)
+    gates["**this gate**, stored baseline"] = _gate(decide_relative, LIMIT)
     if with_base:
-        gates["**this gate**, another revision"] = partial(judge_by_gate, partial(decide_beside, limit=LIMIT))
-    gates["this gate, once the model itself changed"] = partial(judge_by_gate, partial(decide_alone, limit=LIMIT))
-    return {**gates, **{name: partial(judge_by_rule, name) for name in RULES}}
+        gates["**this gate**, another revision"] = replace(_gate(decide_beside, LIMIT), is_beside=True)
+    gates["this gate, once the model itself changed"] = _gate(decide_alone, LIMIT)
+    return {**gates, **{name: Gate(partial(judge_by_rule, name)) for name in RULES}}
+
+
+def _gate(decide: Callable[..., Decision], limit: float, looks: Sequence[int] = DEFAULT_LOOKS) -> Gate:
+    return Gate(partial(judge_by_gate, partial(decide, limit=limit), looks=looks))
 
 
 def default_gates_for(device: str) -> Mapping[str, Gate]:
     """Return this project's gates with the limits that a case has unless it declares others."""
-    latency = partial(judge_by_gate, partial(decide_relative, limit=DEFAULT_LATENCY_LIMITS[device]))
+    latency = _gate(decide_relative, DEFAULT_LATENCY_LIMITS[device])
     if device == "cpu":
         return {"latency, 10 %": latency}
-    kernels = partial(decide_kernels, limit=DEFAULT_DEVICE_LIMIT)
-    return {"latency, 5 %": latency, "device time, 2 %": partial(judge_by_gate, kernels, looks=DEVICE_TIME_PLAN.looks)}
+    kernels = _gate(decide_kernels, DEFAULT_DEVICE_LIMIT, DEVICE_TIME_PLAN.looks)
+    return {"latency, 5 %": latency, "device time, 2 %": kernels}
 
 
 @dataclass(frozen=True)
@@ -142,16 +159,28 @@ class Pool:
         """The processes without extra work."""
         return self.by_slowdown[0.0]
 
-    def draw(self, slowdown: float, chooser: random.Random) -> tuple[list[Measured], list[Measured]]:
-        """Return up to eight processes to judge and ten to judge them against, none in both."""
+    def draw(
+        self, slowdown: float, chooser: random.Random, *, is_beside: bool = False
+    ) -> tuple[list[Measured], list[Measured]]:
+        """Return up to eight processes to judge and ten to judge them against, none in both.
+
+        Args:
+            slowdown: of the processes to judge.
+            chooser: chooses.
+            is_beside: whether only processes that measured two revisions are drawn, and none to judge them against.
+        """
+        if is_beside:
+            found = [m for m in self.by_slowdown[slowdown] if m.beside is not None]
+            return chooser.sample(found, min(DEFAULT_LOOKS[-1], len(found))), []
         before = chooser.sample(self.unchanged, min(BASELINE_PROCESSES, len(self.unchanged) // 2))
         others = [m for m in self.by_slowdown[slowdown] if not any(m is b for b in before)]
         return chooser.sample(others, min(DEFAULT_LOOKS[-1], len(others))), before
 
     def answers(self, gate: Gate, slowdown: float, factor: float = 1.0, draws: int = DRAWS) -> list[Answer]:
-        """Let a gate judge many draws; the same draws for every gate."""
+        """Let a gate judge many draws; the same draws for every gate that needs the same processes."""
         chooser = random.Random(f"{slowdown}")
-        return [gate(*self.draw(slowdown, chooser), factor) for _ in range(draws)]
+        drawn = (self.draw(slowdown, chooser, is_beside=gate.is_beside) for _ in range(draws))
+        return [gate.judge(now, before, factor) for now, before in drawn]
 
     def true_slowdown(self, slowdown: float) -> float:
         """Return what the extra work costs in truth, from all processes: in kernels' time on a GPU."""

@@ -94,11 +94,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Order:
-    """What a process is to measure."""
+    """What a process is to measure; with the comparison of two revisions, or without it."""
 
     slowdown: float
     is_stressed: bool
     seed: int
+    with_base: bool
 
 
 def models_for(device: torch.device) -> Mapping[str, Make]:
@@ -135,7 +136,7 @@ def time_alone(side: Side, device: torch.device) -> tuple[float, ...]:
     return tuple(rounds)
 
 
-def measure_here(order: Order, elements: Elements, device: torch.device, *, with_base: bool) -> Iterator[Measured]:
+def measure_here(order: Order, elements: Elements, device: torch.device) -> Iterator[Measured]:
     """Measure every model in this process."""
     began = time.perf_counter()
     makes = models_for(device)
@@ -150,7 +151,7 @@ def measure_here(order: Order, elements: Elements, device: torch.device, *, with
         timed = time_sides([eager[name]], [candidate], device, Plan(seed=order.seed))
         seconds = time.perf_counter() - start
         start = time.perf_counter()
-        beside = _measure_beside(changed[name], eager[name], device, order.seed) if with_base else None
+        beside = _measure_beside(changed[name], eager[name], device, order.seed) if order.with_base else None
         yield Measured(
             device.type,
             name,
@@ -238,7 +239,7 @@ def as_child(task: str, request: Mapping[str, Any]) -> Any:
         if task == "calibrate":
             return calibrate(models_for(device)[request["model"]], device)
         order = Order(**request["order"])
-        found = measure_here(order, request["elements"], device, with_base=request["with_base"])
+        found = measure_here(order, request["elements"], device)
         return [measured.to_json(with_rounds=True) for measured in found]
 
 
@@ -246,7 +247,6 @@ def collect(
     lanes: Sequence[Lane],
     orders: Sequence[Order],
     *,
-    with_base: bool,
     seconds: float,
     keep: Callable[[Sequence[dict[str, Any]]], None],
 ) -> None:
@@ -257,7 +257,6 @@ def collect(
     Args:
         lanes: where to measure.
         orders: what to measure.
-        with_base: whether two revisions are measured, too.
         seconds: counted from when the extra work has been calibrated.
         keep: is given what each process measured as soon as it has ended.
     """
@@ -269,7 +268,7 @@ def collect(
             return model, run_child(lane, "calibrate", {**common, "model": model})
 
         def measure_on(lane: Lane, order: Order) -> None:
-            request = {**common, "order": vars(order), "elements": elements, "with_base": with_base}
+            request = {**common, "order": vars(order), "elements": elements}
             with lane.busy_neighbour() if order.is_stressed else contextlib.nullcontext():
                 keep(run_child(lane, "measure", request))
 

@@ -56,7 +56,9 @@ def _format_regime(pools: Mapping[str, Pool], device: str, is_stressed: bool) ->
 def _format_processes(pools: Mapping[str, Pool], device: str) -> Iterator[str]:
     counts = {s: len(found) for s, found in next(iter(pools.values())).by_slowdown.items()}
     changed = ", ".join(f"{counts[s]} at {100 * s:g} %" for s in _slowdowns(pools))
+    beside = sum(m.beside is not None for m in next(iter(pools.values())).unchanged)
     yield f"{counts[0.0]} unchanged processes, {changed}; {DRAWS} draws for each figure."
+    yield f"Of the unchanged ones {beside} compared two revisions as well."
     yield ""
     slowdowns = " | ".join(f"{100 * s:g} %" for s in _slowdowns(pools))
     yield f"| model | SD between processes: {' | '.join(_SPREADS[device])} | true cost of {slowdowns} |"
@@ -132,7 +134,9 @@ def _slowdowns(pools: Mapping[str, Pool]) -> list[float]:
 
 
 def _has_base(pools: Mapping[str, Pool]) -> bool:
-    return all(m.beside is not None for pool in pools.values() for m in pool.unchanged)
+    return all(
+        any(m.beside is not None for m in found) for pool in pools.values() for found in pool.by_slowdown.values()
+    )
 
 
 def plot(measured: Sequence[Measured], path: Path) -> None:
