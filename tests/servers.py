@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pwd
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -54,6 +57,54 @@ def s3_server() -> Generator[str, None, None]:
     port = _free_port()
     with _running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
         yield f"http://127.0.0.1:{port}"
+
+
+class FrayedCable:
+    """A cable between clients and a server on loopback, which breaks in the middle of what goes through it.
+
+    Attributes:
+        endpoint: where its clients connect to.
+        broken_after: bytes of a connection's requests, and of its answers, that still come through; None while whole.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.broken_after: tuple[int, int] | None = None
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def carry(self) -> None:
+        """Carry connections until it is closed."""
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._carry_one, args=(client, self.broken_after), daemon=True).start()
+
+    def _carry_one(self, client: socket.socket, broken_after: tuple[int, int] | None) -> None:
+        """Carry one connection until an end closes it, or so many bytes have gone through."""
+        with client, socket.create_connection(("127.0.0.1", self._port)) as server, contextlib.suppress(OSError):
+            left = dict(zip((client, server), broken_after or (math.inf, math.inf), strict=True))
+            while min(left.values()) > 0:
+                for source in select.select([client, server], [], [])[0]:
+                    data = source.recv(65536)
+                    (server if source is client else client).sendall(data[: int(min(left[source], len(data)))])
+                    left[source] = left[source] - len(data) if data else 0
+
+    def close(self) -> None:
+        """Take it away."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@contextlib.contextmanager
+def frayed_cable(endpoint: str) -> Generator[FrayedCable, None, None]:
+    """Lay a cable to a server."""
+    cable = FrayedCable(int(endpoint.rpartition(":")[2]))
+    threading.Thread(target=cable.carry, daemon=True).start()
+    try:
+        yield cable
+    finally:
+        cable.close()
 
 
 def _wait_for_database(url: str) -> None:

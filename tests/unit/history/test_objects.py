@@ -12,6 +12,7 @@ from pytest_nnopt.history.objects import ObjectHistory
 from pytest_nnopt.history.schema import Label, Selection
 from pytest_nnopt.history.store import open_history
 from tests.builders import CASE_ID, make_entry
+from tests.servers import frayed_cable
 
 ALL = Selection(1000)
 LONG_ID = "x" * 500
@@ -134,3 +135,33 @@ def test_a_server_that_cannot_be_reached_is_an_error(monkeypatch: pytest.MonkeyP
     store = open_history("s3://bucket/x", timeout_seconds=0.5)
     with pytest.raises(HistoryError, match=r"the history s3://bucket/x (did not answer|cannot be used)"):
         store.labels(CASE_ID, ALL)
+
+
+@pytest.mark.parametrize("broken_after", [(900, 10_000), (100_000, 30)], ids=["request", "answer"])
+def test_a_transfer_that_is_cut_off_leaves_the_whole_entry_or_none(
+    bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, broken_after: tuple[int, int]
+) -> None:
+    entry = make_entry()
+    with frayed_cable(s3_endpoint) as cable:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", cable.endpoint)
+        store = open_history(bucket, timeout_seconds=20)
+        cable.broken_after = broken_after
+        with pytest.raises(HistoryError, match="the history s3://.* (did not answer|cannot be used)"):
+            store.append([entry])
+        cable.broken_after = None
+        assert store.read(store.labels(CASE_ID, ALL)) in ([], [entry])
+        store.append([entry])
+        assert store.read(store.labels(CASE_ID, ALL)) == [entry]
+
+
+def test_an_answer_that_is_cut_off_is_never_taken_for_an_entry(
+    bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_history(bucket, timeout_seconds=20).append([make_entry()])
+    with frayed_cable(s3_endpoint) as cable:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", cable.endpoint)
+        labels = open_history(bucket, timeout_seconds=20).labels(CASE_ID, ALL)
+        cable.broken_after = (10_000, 900)
+        store = open_history(bucket, timeout_seconds=20)
+        with pytest.raises(HistoryError, match="the history s3://"):
+            store.read(labels)
