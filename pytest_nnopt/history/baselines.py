@@ -13,7 +13,6 @@ from pytest_nnopt.baseline.level import with_recording
 from pytest_nnopt.baseline.paths import test_of
 from pytest_nnopt.baseline.schema import CaseBaseline
 from pytest_nnopt.environment import Environment
-from pytest_nnopt.errors import HistoryError
 from pytest_nnopt.history.schema import Selection
 
 if TYPE_CHECKING:
@@ -153,8 +152,7 @@ def _replayed(entries: Sequence[Entry], runs: int) -> CaseBaseline:
     """Join the entries of one environment, oldest first; the first of them are what drift counts from."""
     first = functools.reduce(_with_entry, entries[: max(0, len(entries) - runs)], None)
     newest = functools.reduce(_with_entry, entries[-runs:], None)
-    if newest is None:
-        raise HistoryError("a level is made of one run at least")
+    assert newest is not None, "a level is made of one run at least"
     if first is None:
         return newest
     anchors = anchors_with(first, newest.recordings[-1], starts_anew=False)

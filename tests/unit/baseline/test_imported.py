@@ -31,8 +31,8 @@ def write_benchmarks(path: Path, median: float = 1e-3, *, day: int = 2, **values
 
 
 def test_the_newest_time_of_each_test_is_taken_from_any_machine(tmp_path: Path) -> None:
-    for day, median in ((3, 3e-3), (5, 5e-3), (4, 4e-3)):
-        write_benchmarks(tmp_path / f"Linux-{day}" / f"000{day}_x.json", median, day=day)
+    for machine, day, median in (("A", 3, 3e-3), ("B", 5, 5e-3), ("C", 4, 4e-3)):
+        write_benchmarks(tmp_path / f"Linux-{machine}" / f"000{day}_x.json", median, day=day)
     found, left_out = newest_times(tmp_path)
     assert found == {
         CASE_ID: ImportedTime(

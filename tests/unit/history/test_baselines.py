@@ -100,6 +100,7 @@ def test_other_environments_of_a_case_are_known(store: HistoryStore) -> None:
     baselines = shared(store, make_entry(OTHER_CPU), make_entry(THERE, hours=1), make_entry(hours=2))
     assert baselines.environments_with(CASE_ID) == sorted({OTHER_CPU.name, HERE.name})
     assert baselines.environments() == baselines.environments_with(CASE_ID)
+    assert baselines.cases(HERE.name) == [CASE_ID]
     found = baselines.read(HERE.name, CASE_ID)
     assert found is not None
     assert [recording.environment for recording in found.recordings] == [THERE.digest, HERE.digest]

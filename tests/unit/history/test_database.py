@@ -38,6 +38,12 @@ def test_teams_can_query_it(store: DatabaseHistory) -> None:
         ]
 
 
+def test_a_database_that_is_in_use_is_added_to(store: DatabaseHistory, tmp_path: Path) -> None:
+    store.append([make_entry()])
+    DatabaseHistory(f"sqlite:///{tmp_path}/history.db", timeout_seconds=30).append([make_entry(hours=1)])
+    assert len(store.labels(CASE_ID, ALL)) == 2
+
+
 def test_a_broken_entry_is_an_error_that_names_it(store: DatabaseHistory) -> None:
     entry = make_entry()
     store.append([entry])

@@ -146,7 +146,7 @@ def test_a_transfer_that_is_cut_off_leaves_the_whole_entry_or_none(
         monkeypatch.setenv("AWS_ENDPOINT_URL", cable.endpoint)
         store = open_history(bucket, timeout_seconds=20)
         cable.broken_after = broken_after
-        with pytest.raises(HistoryError, match="the history s3://.* (did not answer|cannot be used)"):
+        with pytest.raises(HistoryError, match=r"the history s3://.* (did not answer|cannot be used)"):
             store.append([entry])
         cable.broken_after = None
         assert store.read(store.labels(CASE_ID, ALL)) in ([], [entry])

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_nnopt.errors import HistoryError
 from pytest_nnopt.history.schema import Entry, Label, Selection
-from pytest_nnopt.history.store import HistoryStore, open_history
+from pytest_nnopt.history.store import HistoryStore, answered, open_history
 from tests.builders import CASE_ID, make_entry, make_evidence
 
 ALL = Selection(1000)
@@ -120,3 +120,11 @@ def test_evidence_is_kept_whole(store: HistoryStore) -> None:
     assert label.processes == 3
     assert label.log_ratio == pytest.approx(-693147, abs=2000)
     assert store.read([label])[0].evidence == entry.evidence
+
+
+def test_a_library_that_is_missed_late_is_named() -> None:
+    def call() -> None:
+        raise ImportError("no botocore")
+
+    with pytest.raises(HistoryError, match="the history s3://bucket/x needs a library that is not installed: no boto"):
+        answered("s3://bucket/x", "listing", call, 5)

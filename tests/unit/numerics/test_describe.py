@@ -16,6 +16,7 @@ from pytest_nnopt.numerics import (
     describe_agreement,
     describe_comparison,
     describe_leaf,
+    describe_not_compared,
     describe_problem,
 )
 from pytest_nnopt.numerics.leaves import ConstantLeaf, Leaf, LeafKind, Observation, leaf_of_array
@@ -24,6 +25,10 @@ from pytest_nnopt.numerics.summary import ErrorFigures
 
 def leaf(path: str, values: object, dtype: str = "float32") -> Leaf:
     return leaf_of_array(path, np.asarray(values, dtype=dtype))
+
+
+def gradient_of(name: str) -> Leaf:
+    return leaf_of_array(f"gradient of {name}", np.ones(1), kind=LeafKind.GRADIENT)
 
 
 def test_the_worst_element_is_shown_with_its_limit() -> None:
@@ -57,6 +62,14 @@ def test_more_failures_than_can_be_shown_are_counted() -> None:
 def test_nothing_is_said_about_equal_runs() -> None:
     same = Observation((leaf("output", [1.0]),))
     assert describe_comparison(compare_observations(same, same, None, Tolerance())) == []
+
+
+def test_what_one_side_alone_has_is_named_up_to_a_few() -> None:
+    ours = Observation((leaf("output", [1.0]), *(gradient_of(name) for name in "abcdef")))
+    theirs = Observation((leaf("output", [1.0]),))
+    lines = describe_not_compared(compare_observations(ours, theirs, None, Tolerance()))
+    assert lines[0] == "not compared: gradient of a: only the candidate has it"
+    assert lines[-1] == f"not compared: {6 - (len(lines) - 1)} more"
 
 
 def test_a_leaf_within_its_limits_can_be_described_too() -> None:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 import pytest_nnopt.numerics
-from pytest_nnopt.numerics import NumericsComparison, Tolerance, compare_observations, join_comparisons
+from pytest_nnopt.numerics import (
+    NumericsComparison,
+    Tolerance,
+    compare_observations,
+    join_comparisons,
+    nothing_compared,
+)
 from pytest_nnopt.numerics.leaves import ConstantLeaf, LeafKind, Observation, leaf_of_array
 
 
@@ -30,6 +36,13 @@ def test_what_was_said_twice_is_said_once() -> None:
     joined = join_comparisons(compared(1.0), {"zeros": compared(1.0)})
     assert joined.notes == ("seen",)
     assert joined.not_compared == ("gradient of w: only the reference has it",)
+
+
+def test_what_was_left_out_is_a_note() -> None:
+    left_out = nothing_compared("zeros: the model takes none")
+    joined = join_comparisons(compared(1.0), {"zeros": left_out})
+    assert joined.leaves == compared(1.0).leaves
+    assert joined.notes == ("seen", "zeros: the model takes none")
 
 
 def test_the_package_names_what_it_has_and_nothing_else() -> None:

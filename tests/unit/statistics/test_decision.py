@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.model import Outcome
-from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Decision, Reason, decide_minimum, decide_regression
+from pytest_nnopt.statistics.decision import (
+    DEFAULT_PLAN,
+    Decision,
+    Reason,
+    decide_change,
+    decide_minimum,
+    decide_regression,
+)
 from pytest_nnopt.statistics.estimate import ProcessEstimate, estimate_log_ratio
 from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR
 from pytest_nnopt.statistics.sequential import SequentialPlan
@@ -84,6 +91,16 @@ def test_a_strict_plan_does_not_fail_on_two_processes_what_four_must_show() -> N
     strict = SequentialPlan(false_alarms=0.05 / 200)
     assert decide(2, 0.3, plan=strict).outcome is Outcome.INCONCLUSIVE
     assert decide(4, 0.3, plan=strict).outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "outcome"), [(0.0, Outcome.PASSED), (0.3, Outcome.FAILED), (-0.3, Outcome.IMPROVED)]
+)
+def test_a_change_that_every_process_measured_itself(slowdown: float, outcome: Outcome) -> None:
+    decision = decide_change(processes(8, math.log1p(slowdown)), limit=0.1, prior=DEFAULT_CPU_PRIOR)
+    assert decision.outcome is outcome
+    assert decision.change == pytest.approx(slowdown, abs=0.01)
+    assert decision.certainty.baseline_processes is None
 
 
 def test_figures_of_a_decision() -> None:

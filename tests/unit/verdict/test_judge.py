@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_nnopt.baseline.elsewhere import Elsewhere
 from pytest_nnopt.baseline.schema import Evidence, KernelRecord, MemoryRecord, ProcessRecord
 from pytest_nnopt.model import (
     Check,
@@ -67,6 +68,7 @@ questions = st.builds(
     is_recording_missing=st.booleans(),
     missing_reason=st.just(MISSING),
 )
+TIMES_AND_MEMORY = frozenset({CheckName.LATENCY, CheckName.MEMORY})
 GROWING = frozenset({CheckName.MEMORY, CheckName.COMPILE_TIME, CheckName.DEVICE_TIME})
 
 
@@ -283,6 +285,20 @@ def test_growth_against_another_revision_names_it() -> None:
     assert not [check.reason for check in verdict.checks if "the baseline" in check.reason]
     bare = grown(1.0, asked=GROWING, base="main", baseline=make_evidence(compiled=make_compile_record()))
     assert bare[CheckName.MEMORY].reason == "main holds no memory"
+
+
+def test_levels_of_another_environment_are_named() -> None:
+    level = make_evidence().model_copy(update={"memory": MemoryRecord(candidate_peak_bytes=1000)})
+    elsewhere = Elsewhere(level, "cpu-of-old", ("threads: 1 → 2",))
+    observed = Observed(make_facts(), timing=make_timing(), memory=MemoryRecord(candidate_peak_bytes=1000))
+    question = make_question(
+        is_comparing=True, baseline=level, foreign_times=elsewhere, foreign_memory=elsewhere, asked=TIMES_AND_MEMORY
+    )
+    verdict = judge(question, observed)
+    said = "compared with the baseline of 'cpu-of-old' (threads: 1 → 2)"
+    assert verdict[CheckName.LATENCY].details[-1] == said
+    without_memory = replace(question, baseline=make_evidence())
+    assert judge(without_memory, observed)[CheckName.MEMORY].details[-1] == said
 
 
 def test_figures_that_were_not_asked_for_are_not_judged() -> None:
