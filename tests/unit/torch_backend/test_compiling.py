@@ -226,7 +226,8 @@ class TestFailures:
         assert len(compiled.errors) == 1
 
     @pytest.mark.skipif(
-        not hasattr(torch._dynamo.config, "fail_on_recompile_limit_hit"), reason="this release cannot raise at its limit"
+        not hasattr(torch._dynamo.config, "fail_on_recompile_limit_hit"),
+        reason="this release cannot raise at its limit",
     )
     def test_a_recompile_limit_that_raises_is_a_fact(self) -> None:
         samples: list[Inputs] = [((torch.randn(rows, 4),), {}) for rows in (4, 5, 6)]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from pytest_nnopt.errors import NumericsError
+from pytest_nnopt.numerics import Observation, Tolerance, compare_observations
 from pytest_nnopt.numerics.leaves import ArrayLeaf, ConstantLeaf, LeafKind
 from pytest_nnopt.torch_backend import tensors
 from pytest_nnopt.torch_backend.tensors import leaves_of, read_tensor
@@ -68,6 +71,21 @@ def test_any_layout_is_read_in_logical_order(shape: tuple[int, ...], monkeypatch
         sizes.append([chunk.size for chunk in chunks])
     assert sizes[0] == sizes[1]
     assert max(sizes[0], default=0) <= 5
+
+
+FLOATS = st.floats(width=32, allow_subnormal=False)
+
+
+@pytest.mark.gpu
+@given(st.lists(st.tuples(FLOATS, FLOATS), min_size=1, max_size=40))
+def test_the_verdict_does_not_depend_on_the_device(values: list[tuple[float, float]]) -> None:
+    verdicts = []
+    for device in ("cpu", "cuda"):
+        ours, theirs = torch.tensor(values, device=device).unbind(1)
+        candidate, reference = (Observation(tuple(arrays(side))) for side in (ours, theirs))
+        (judged,) = compare_observations(candidate, reference, None, Tolerance()).leaves
+        verdicts.append((judged.problem, judged.excess))
+    assert verdicts[0] == verdicts[1]
 
 
 def test_a_sparse_tensor_is_its_shape_indices_and_values() -> None:
