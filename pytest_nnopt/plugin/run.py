@@ -166,7 +166,8 @@ def _launch(config: pytest.Config) -> Launch:
 
     workerinput = getattr(config, "workerinput", {})
     arguments = workerinput["mainargv"][1:] if "mainargv" in workerinput else config.invocation_params.args
-    arguments = without_paths([str(argument) for argument in arguments], config.option.file_or_dir or ())
+    directory = config.invocation_params.dir
+    arguments = without_paths([str(argument) for argument in arguments], config.option.file_or_dir or (), directory)
     added = [word for name, words in _ALONE.items() if hasattr(config.option, name) for word in words]
     if config.pluginmanager.hasplugin("benchmark") and not config.getoption("benchmark_only", False):
         added.append("--benchmark-disable")  # it calls each function once, and saves nothing
@@ -174,8 +175,8 @@ def _launch(config: pytest.Config) -> Launch:
         added.append(f"--randomly-seed={seed}")
     rank = config.stash.get(RANK, None)
     if rank is None:
-        return Launch((*arguments, f"--rootdir={config.rootpath}", *added), config.invocation_params.dir)
+        return Launch((*arguments, f"--rootdir={config.rootpath}", *added), directory)
     orders = rank.orders
-    arguments = tuple(one for one in arguments[: arguments.index("--")] if not one.startswith("--nnopt-team="))
+    arguments = tuple(one for one in arguments if not one.startswith("--nnopt-team="))
     ranks = Ranks(orders.count, orders.backend, orders.timeout_seconds)
-    return Launch(arguments, config.invocation_params.dir, ranks=ranks)
+    return Launch(arguments, directory, ranks=ranks)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -292,13 +292,30 @@ def start(
     )
 
 
-def without_paths(arguments: Sequence[str], paths: Sequence[str]) -> tuple[str, ...]:
-    """Return command-line arguments without the test paths among them."""
+def without_paths(arguments: Sequence[str], paths: Sequence[str], directory: Path) -> tuple[str, ...]:
+    """Return command-line arguments without the test paths among them, so that options can be added behind them.
+
+    Args:
+        arguments: of a run of pytest, which may name files of further arguments, ``@file``.
+        paths: what pytest took for paths of tests.
+        directory: where the run was started.
+    """
     left = list(paths)
     kept = []
-    for argument in arguments:
+    for argument in _read_arguments(arguments, left, directory):
+        if argument == "--":  # what stands behind it can be nothing but a path, and so would our options be
+            break
         if argument in left:
             left.remove(argument)
         else:
             kept.append(argument)
     return tuple(kept)
+
+
+def _read_arguments(arguments: Sequence[str], paths: Sequence[str], directory: Path) -> Iterator[str]:
+    """Yield arguments, and what is in the files of arguments among them as pytest reads these: one in a line."""
+    for argument in arguments:
+        if argument.startswith("@") and argument not in paths and (directory / argument[1:]).is_file():
+            yield from (directory / argument[1:]).read_text(encoding="utf-8").splitlines()
+        else:
+            yield argument

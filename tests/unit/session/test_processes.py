@@ -320,9 +320,14 @@ def test_a_file_whose_name_pytest_would_open_for_arguments_is_named_by_its_folde
         (["a.py", "a.py"], ["a.py", "a.py"], ()),
         (["-q"], [], ("-q",)),
         (["-q"], ["testpaths"], ("-q",)),
+        (["-q", "--", "a.py", "-x"], ["a.py", "-x"], ("-q",)),
+        (["@more.txt", "-v"], ["a.py"], ("-q", "-x", "-v")),
+        (["@more.txt"], ["@more.txt"], ()),
+        (["-k", "@property"], [], ("-k", "@property")),
     ],
 )
 def test_test_paths_are_taken_out_of_a_command_line(
-    arguments: list[str], paths: list[str], left: tuple[str, ...]
+    arguments: list[str], paths: list[str], left: tuple[str, ...], tmp_path: Path
 ) -> None:
-    assert without_paths(arguments, paths) == left
+    (tmp_path / "more.txt").write_text("-q\na.py\n-x\n")
+    assert without_paths(arguments, paths, tmp_path) == left
