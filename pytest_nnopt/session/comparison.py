@@ -141,14 +141,15 @@ class _Timing:
                 stack.enter_context(self._crew(self.launch, lambda: self.run.cache_dir)),
                 stack.enter_context(self._crew(self.base.launch_alone(self.launch), lambda: cache_dir)),
             )
-            timing, before, problem = self._gather_pairs(crews)
+            budget_seconds = stack.enter_context(self.gate.spending())
+            timing, before, problem = self._gather_pairs(crews, budget_seconds)
         return Comparison(self._against(before), timing, problem, note=note)
 
     def _gather_pairs(
-        self, crews: tuple[Crew, Crew], now: Callable[[], float] = time.monotonic
+        self, crews: tuple[Crew, Crew], budget_seconds: float, now: Callable[[], float] = time.monotonic
     ) -> tuple[tuple[ProcessRecord, ...], tuple[ProcessRecord, ...], str | None]:
         """Let pairs of processes of the head and the base measure, each in the other order than the one before."""
-        deadline = now() + self.gate.settings.budget
+        deadline = now() + budget_seconds
         samples: tuple[tuple[ProcessRecord, ...], tuple[ProcessRecord, ...]] = ((), ())
         try:
             while wanted_processes(self._against(samples[1]), samples[0]) > len(samples[0]):

@@ -44,15 +44,17 @@ def judge(question: Question, observed: Observed) -> Verdict:
     return Verdict(question.case_id, tuple(checks))
 
 
-def keep_exact_failures(verdict: Verdict, earlier: Verdict) -> Verdict:
+def keep_exact_failures(verdict: Verdict, earlier: Verdict, *, is_pooled: bool = True) -> Verdict:
     """Let a repeated attempt keep the failures of exact checks, asked or not: what was wrong once was wrong.
 
-    Timing checks are not kept; they have decided on the pooled processes of all attempts.
+    Args:
+        verdict: of this attempt.
+        earlier: of the one before.
+        is_pooled: whether timing checks have decided on the processes of all attempts; if not, theirs are kept as well.
     """
+    repeated = (CheckName.SPEEDUP, CheckName.LATENCY) if is_pooled else ()
     exact: dict[CheckName, Check] = {
-        check.name: check
-        for check in earlier.checks
-        if check.outcome is Outcome.FAILED and check.name not in (CheckName.SPEEDUP, CheckName.LATENCY)
+        check.name: check for check in earlier.checks if check.outcome is Outcome.FAILED and check.name not in repeated
     }
     kept = tuple(exact.pop(check.name, check) for check in verdict.checks)
     return Verdict(verdict.case_id, (*exact.values(), *kept))

@@ -226,6 +226,13 @@ class TestKeepExactFailures:
         later = make_check(name, Outcome.PASSED)
         assert self.keep(make_check(name, Outcome.FAILED), later) == later
 
+    def test_timing_of_an_attempt_by_itself_is_kept(self) -> None:
+        failed, passed = (
+            Verdict("case", (make_check(CheckName.LATENCY, o),)) for o in (Outcome.FAILED, Outcome.PASSED)
+        )
+        (check,) = keep_exact_failures(passed, failed, is_pooled=False).checks
+        assert check.outcome is Outcome.FAILED
+
     @pytest.mark.parametrize("earlier", [outcome for outcome in Outcome if outcome is not Outcome.FAILED])
     def test_anything_but_a_failure_gives_way(self, earlier: Outcome) -> None:
         later = make_check(CheckName.NUMERICS, Outcome.PASSED)
