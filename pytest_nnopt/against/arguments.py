@@ -11,9 +11,16 @@ if TYPE_CHECKING:
     from pytest_nnopt.against.worktree import Trees
 
 
+_CONFIG_FILE = "--config-file="
+
+
 def base_arguments(trees: Trees, arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return arguments whose absolute paths in the head's tree, alone or behind ``=``, point into the base's."""
-    return tuple(_base_argument(trees, argument) for argument in arguments)
+    """Return arguments whose absolute paths in the head's tree, alone or behind ``=``, point into the base's.
+
+    A configuration file that the base does not have is left out.
+    """
+    mapped = (_base_argument(trees, argument) for argument in arguments)
+    return tuple(one for one in mapped if not one.startswith(_CONFIG_FILE) or Path(one[len(_CONFIG_FILE) :]).is_file())
 
 
 def base_test(trees: Trees, root: Path, test_id: str) -> str:

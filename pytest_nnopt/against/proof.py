@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_nnopt.against.worktree import Trees
 
 _PACKAGE_DIRECTORIES = (".", "src", "lib", "python")
+_NEVER_OURS = frozenset({"torch", *sys.stdlib_module_names})
 
 
 def find_foreign_code(
@@ -35,6 +36,7 @@ def find_foreign_code(
     return (
         _module_of_head(ownership, modules, borrowed)
         or _module_installed_elsewhere(ownership, modules)
+        or _copy_of_model(ownership, model)
         or _code_of_head(ownership, model)
         or (None if test is None else _test_elsewhere(ownership, test))
     )
@@ -58,6 +60,28 @@ def _module_installed_elsewhere(ownership: Ownership, modules: Mapping[str, Modu
             return (
                 f"{name!r} is imported from {paths[0]}, an installed copy, and not from the repository; "
                 "install it in place with pip install -e ."
+            )
+    return None
+
+
+def _copy_of_model(ownership: Ownership, model: Callable[..., Any]) -> str | None:
+    """Name a module of the model that runs from elsewhere though the base has a file of that name, wherever it lies."""
+    tree = ownership.trees.base
+    ours = (tree, ownership.trees.head)
+    elsewhere = {
+        function.__module__: function.__code__.co_filename
+        for function in _functions_of(model)
+        if not any(_is_in(one)(function.__code__.co_filename) for one in ours)
+    }
+    suspects = {name: path for name, path in elsewhere.items() if name and name.partition(".")[0] not in _NEVER_OURS}
+    files = {path.relative_to(tree).as_posix() for path in tree.rglob("*.py")} if suspects else set()
+    for name, path in sorted(suspects.items()):
+        stem = name.replace(".", "/")
+        found = [file for file in files if f"/{file}".endswith((f"/{stem}.py", f"/{stem}/__init__.py"))]
+        if found and Path(path).is_file():
+            return (
+                f"the model's module {name!r} is imported from {path}, an installed copy, and not from {min(found)} in "
+                "the repository; install it in place with pip install -e"
             )
     return None
 

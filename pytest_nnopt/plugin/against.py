@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nnopt.against.arguments import base_arguments
+from pytest_nnopt.against.arguments import base_arguments, base_test
 from pytest_nnopt.against.ending import raised_on_termination
 from pytest_nnopt.against.git import find_repository
 from pytest_nnopt.against.imports import ModuleTables
@@ -76,12 +76,16 @@ def run_beside(config: pytest.Config, test_id: str, worker: WorkerRole, head: Ca
     trees = worker.base
     assert trees is not None
     arguments = [str(argument) for argument in config.invocation_params.args]
-    options = base_arguments(trees, arguments[: arguments.index("--")])
+    options = [*base_arguments(trees, arguments[: arguments.index("--")])]
+    if config.option.basetemp is not None:
+        options.append(
+            f"--basetemp={config.option.basetemp}-base"
+        )  # pytest empties it, and the head's test needs its own
     tables = ModuleTables(trees)
     guest = GuestRole(worker, head, tables)
     with tables.base():
         pytest.main(
-            [*options, "--", f"{trees.to_base(config.rootpath)}/{test_id}"], plugins=[_Guest(guest), BaseTest(guest)]
+            [*options, "--", base_test(trees, config.rootpath, test_id)], plugins=[_Guest(guest), BaseTest(guest)]
         )
 
 
@@ -106,7 +110,9 @@ def list_cases_of_base(config: pytest.Config, places: Iterable[str]) -> set[str]
     alone = base.launch_alone(launch)
     with temporary_directory() as directory:
         listed = directory / "cases"
-        command = [sys.executable, *alone.program, *alone.arguments, "--collect-only", f"{WORKER_LIST_OPTION}={listed}"]
+        chosen = ["-k", config.option.keyword, "-m", config.option.markexpr]
+        own = ["--collect-only", f"{WORKER_LIST_OPTION}={listed}", *chosen]
+        command = [sys.executable, *alone.program, *alone.arguments, *own]
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(
                 [*command, "--", *map(str, there)],
@@ -159,6 +165,12 @@ class BaseTest:
     def __init__(self, role: WorkerRole | GuestRole) -> None:
         self._role = role
         self._has_run = False
+        self._is_found = False
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Keep that there is such a test."""
+        self._is_found |= item.nodeid == item.config.option.nnopt_worker_test
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Report a file that cannot be imported."""
@@ -182,6 +194,8 @@ class BaseTest:
         """Report a test that is not there, or that passes without handing over its case."""
         if self._has_run:
             self._report("unused", "it passes without handing over this case")
+        elif self._is_found:
+            self._report("failing", f"pytest refused to run it (status {int(exitstatus)})")
         elif exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
             self._report("missing", f"pytest found no such test (status {int(exitstatus)})")
 

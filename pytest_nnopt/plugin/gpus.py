@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_nnopt.gpus import ALL, VISIBLE, usable_gpus
-from pytest_nnopt.plugin.run import CROWDED
+from pytest_nnopt.plugin.run import ARGUMENTS, CROWDED
 
 
 class Mapping:
@@ -41,7 +41,8 @@ class Mapping:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker that it has no GPU of its own."""
+        """Tell a worker how this run was started, and whether it has no GPU of its own."""
+        node.workerinput[ARGUMENTS] = [str(argument) for argument in node.config.invocation_params.args]
         if self._crowded is not None:
             node.workerinput[CROWDED] = self._crowded
 

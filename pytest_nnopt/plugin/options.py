@@ -18,7 +18,7 @@ MARKERS = {
     "how far its numbers may be from eager's",
     "speedup": "nnopt_speedup(min=): how much faster than eager it must be",
     "limits": "nnopt_limits(latency=, device_time=, memory=, compile_time=, compile_work=, graph_breaks=, recompiles=, "
-    "eager_frames=): how much worse than its baseline it may become",
+    "eager_frames=, error_growth=): how much worse than its baseline it may become",
     "ranks": "nnopt_ranks(count, backend=, timeout=): run the test in several processes of one process group",
 }
 
@@ -94,7 +94,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--nnopt-openmetrics", metavar="FILE", help="write the figures as OpenMetrics, for GitLab")
     group.addoption("--nnopt-benchmark-json", metavar="FILE", help="write the times as pytest-benchmark's JSON")
     group.addoption("--nnopt-verbose", action="store_true", help="show every figure of every case")
-    for name in ("team", "worker", "worker-case", "worker-head", "worker-base", "worker-list"):
+    for name in ("team", "worker", "worker-case", "worker-test", "worker-head", "worker-base", "worker-list"):
         group.addoption(f"--nnopt-{name}", help=argparse.SUPPRESS)
     group.addoption("--nnopt-worker-is-base", action="store_true", help=argparse.SUPPRESS)
 

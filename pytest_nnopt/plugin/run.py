@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import tempfile
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +32,6 @@ RANK: pytest.StashKey[Rank] = pytest.StashKey()
 CROWDED = "nnopt_crowded"
 """Key of what xdist's controller tells its workers: why their cases cannot run on a GPU."""
 
-CROWDED = "nnopt_crowded"
-"""Key of what xdist's controller tells its workers: why their cases cannot run on a GPU."""
-
 _ALONE = {
     "numprocesses": ("-n0", "--dist=no"),
     "no_cov": ("--no-cov",),
@@ -42,9 +41,22 @@ _ALONE = {
     "json_report_file": ("--json-report-file=none",),
     "splits": ("--splits=1", "--group=1"),
     "timeout": ("--timeout=0",),  # this run's own alarm covers its measuring processes, too
+    "reruns": ("--reruns=0",),
+    "log_file": ("--log-file=",),
+    "keyword": ("-k", ""),
+    "markexpr": ("-m", ""),
 }
 """By an option that is known where its plugin is loaded, under whatever name, the options that keep a measuring process
-from spreading tests and from overwriting this run's reports."""
+from spreading or deselecting tests and from overwriting this run's reports."""
+
+ARGUMENTS = "nnopt_arguments"
+"""Key of what xdist's controller tells its workers: the arguments it was started with."""
+
+_WITHOUT_DIRECTORY = (
+    "-c",
+    "import sys; sys.path[:] = [path for path in sys.path if path]; import pytest; sys.exit(pytest.main())",
+)
+"""Runs pytest as the command of that name does, which does not put the working directory on the path."""
 
 
 def gate_of(config: pytest.Config) -> Gate:
@@ -59,12 +71,13 @@ def gate_of(config: pytest.Config) -> Gate:
         option = config.option
         purpose = "compare" if option.nnopt_baseline else "update" if option.nnopt_update else "check"
         try:
+            worker = _worker(config)
             config.stash[GATE] = open_gate(
                 config.rootpath,
                 settings_of(config),
                 purpose,
-                launch=_launch(config),
-                worker=_worker(config),
+                launch=_launch(config) if worker is None else None,  # a measuring process starts no others
+                worker=worker,
                 is_update_of_new=option.nnopt_update_new_only,
                 reason=option.nnopt_reason,
             )
@@ -164,8 +177,7 @@ def _launch(config: pytest.Config) -> Launch:
     """Say how a measuring process is started: as this run was, with one test, alone and without reports."""
     from pytest_nnopt.session.processes import Launch, Ranks, without_paths
 
-    workerinput = getattr(config, "workerinput", {})
-    arguments = workerinput["mainargv"][1:] if "mainargv" in workerinput else config.invocation_params.args
+    arguments = getattr(config, "workerinput", {}).get(ARGUMENTS, config.invocation_params.args)
     directory = config.invocation_params.dir
     arguments = without_paths([str(argument) for argument in arguments], config.option.file_or_dir or (), directory)
     added = [word for name, words in _ALONE.items() if hasattr(config.option, name) for word in words]
@@ -173,10 +185,34 @@ def _launch(config: pytest.Config) -> Launch:
         added.append("--benchmark-disable")  # it calls each function once, and saves nothing
     if isinstance(seed := config.getoption("randomly_seed", None), int):
         added.append(f"--randomly-seed={seed}")
+    if config.inipath is not None:
+        added.append(f"--config-file={config.inipath}")
+    launch = Launch(
+        (*arguments, f"--rootdir={config.rootpath}", *added),
+        directory,
+        program=_program(directory),
+        prefix=f"{config.rootpath}/",
+        scratch=_scratch(config),
+    )
     rank = config.stash.get(RANK, None)
     if rank is None:
-        return Launch((*arguments, f"--rootdir={config.rootpath}", *added), directory)
+        return launch
     orders = rank.orders
     arguments = tuple(one for one in arguments if not one.startswith("--nnopt-team="))
     ranks = Ranks(orders.count, orders.backend, orders.timeout_seconds)
-    return Launch(arguments, directory, ranks=ranks)
+    return replace(launch, arguments=arguments, ranks=ranks)
+
+
+def _program(directory: Path) -> tuple[str, ...]:
+    """Return what Python runs: ``python -m pytest`` finds modules in the working directory, ``pytest`` does not."""
+    has_directory = any(path in ("", str(directory)) for path in sys.path)
+    return ("-m", "pytest") if has_directory else _WITHOUT_DIRECTORY
+
+
+def _scratch(config: pytest.Config) -> Path | None:
+    """Return a directory for the temporary files of measuring processes; None where nobody said where they belong."""
+    if config.option.basetemp is None:
+        return None
+    scratch = tempfile.TemporaryDirectory(prefix="nnopt-", ignore_cleanup_errors=True)
+    config.add_cleanup(scratch.cleanup)
+    return Path(scratch.name)

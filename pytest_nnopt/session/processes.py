@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _MessageT = TypeVar("_MessageT", Ready, Sample, Inspected, Turn)
 
 WORKER_OPTION = "--nnopt-worker"
+TEST_OPTION = "--nnopt-worker-test"
 _SHOWN_OUTPUT_LINES = 15
 
 
@@ -76,6 +78,8 @@ class Launch:
         program: what Python runs.
         prefix: what stands before a test's id to make it an argument.
         ranks: how many processes run the test together; None for one that is no rank.
+        scratch: where each process has a directory of its own for temporary files, in place of this run's, which pytest
+            empties; None where pytest finds one.
     """
 
     arguments: tuple[str, ...]
@@ -83,13 +87,20 @@ class Launch:
     program: tuple[str, ...] = ("-m", "pytest")
     prefix: str = ""
     ranks: Ranks | None = None
+    scratch: Path | None = None
 
     def command(self, test_id: str, case_id: str, descriptor: int) -> list[str]:
         """Return the command of a worker that measures ``case_id``; later arguments override this run's."""
         own = [f"{WORKER_OPTION}={descriptor}", f"--nnopt-worker-case={case_id}"]
+        return [sys.executable, *self.program, *self.arguments, "--capture=no", *own, *self.selecting(test_id)]
+
+    def selecting(self, test_id: str) -> list[str]:
+        """Return the last arguments of a process: the one test that it runs, whatever paths its settings add."""
+        own = [f"{TEST_OPTION}={test_id}"]
+        if self.scratch is not None:
+            own.append(f"--basetemp={self.scratch / uuid.uuid4().hex}")
         test = self.prefix + test_id
-        test = f"./{test}" if test.startswith("@") else test  # pytest takes its arguments from a file named "@..."
-        return [sys.executable, *self.program, *self.arguments, "--capture=no", *own, "--", test]
+        return [*own, "--", f"./{test}" if test.startswith("@") else test]  # "@..." would be a file of arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,7 @@ class Deadlines:
     """How long a worker may take, in seconds: to build and compile its case, to measure one sample, and to end."""
 
     ready_seconds: float = 600.0
-    sample_seconds: float = 120.0
+    sample_seconds: float = 900.0  # others may measure on the device before
     stop_seconds: float = 20.0
 
 
@@ -125,6 +136,7 @@ class MeasuringProcess:
             except OSError as error:
                 raise MeasurementError(f"a measuring process cannot be started: {error}") from None
             self._opened = opened.pop_all()  # closed in stop
+        self._is_stopped = False
 
     def _open(
         self, launch: Launch, test_id: str, case_id: str, opened: contextlib.ExitStack
@@ -180,7 +192,13 @@ class MeasuringProcess:
         self.stop(at_once=kind is not None)
 
     def stop(self, *, at_once: bool = False) -> None:
-        """End the process, by force if it does not end by itself or is not asked to, and what it has started."""
+        """End the process, by force if it does not end by itself or is not asked to, and what it has started.
+
+        Once: its number may be another process's afterwards.
+        """
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         with contextlib.suppress(MeasurementError):
             self._channel.send(Stop())
         self._channel.close()

@@ -218,7 +218,7 @@ def team_command(launch: Launch, test_id: str, place: Path, count: int) -> list[
     """Return the command of the launcher; in a rank, a test that is expected to fail says that it failed."""
     launcher = [sys.executable, "-m", "pytest_nnopt.torch_backend.launch", str(count), str(place)]
     own = ["--capture=no", "--runxfail", f"{TEAM_OPTION}={place}"]
-    return [*launcher, *launch.program, *launch.arguments, *own, "--", launch.prefix + test_id]
+    return [*launcher, *launch.program, *launch.arguments, *own, *launch.selecting(test_id)]
 
 
 def team_variables(variables: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -237,6 +237,34 @@ class TestModuleTables:
         assert "an installed copy" in found
         assert "pip install -e" in found
 
+    def test_a_copy_of_a_module_that_lies_deeper_in_the_repository_is_named(
+        self, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service = repository.top / "services" / "ml"
+        service.mkdir(parents=True)
+        code = "def run(x):\n    return x\n"
+        (service / "nnopt_deep_module.py").write_text(code)
+        git(repository.top, "add", "services")
+        git(repository.top, "commit", "-qm", "deep")
+        installed = tmp_path / "installed"
+        installed.mkdir()
+        (installed / "nnopt_deep_module.py").write_text(code)
+        monkeypatch.syspath_prepend(str(installed))
+        with worktree(repository, repository.resolve("HEAD")) as trees, ModuleTables(trees).base():
+            found = find_foreign_code(trees, importlib.import_module("nnopt_deep_module").run)
+            del sys.modules["nnopt_deep_module"]
+        assert found is not None
+        assert "and not from services/ml/nnopt_deep_module.py in the repository" in found
+
+
+def test_a_configuration_that_the_base_lacks_is_left_out(tmp_path: Path) -> None:
+    trees = Trees(tmp_path / "head", tmp_path / "base")
+    for tree in (trees.head, trees.base):
+        tree.mkdir()
+        (tree / "pytest.ini").touch()
+    given = [f"--config-file={trees.head}/pytest.ini", f"--config-file={trees.head}/gone.ini"]
+    assert base_arguments(trees, given) == (f"--config-file={trees.base}/pytest.ini",)
+
 
 def test_paths_of_the_head_become_the_bases() -> None:
     trees = Trees(Path("/head"), Path("/base"))

@@ -300,12 +300,21 @@ def test_a_command_runs_one_test_alone_with_this_runs_options(tmp_path: Path) ->
     launch = Launch(("-q", "--rootdir=/project"), tmp_path)
     command = launch.command("test_a.py::test[-x]", "test_a.py::test[-x]#b", 7)
     assert command[:5] == [sys.executable, "-m", "pytest", "-q", "--rootdir=/project"]
-    assert command[-4:] == [
+    assert command[-5:] == [
         "--nnopt-worker=7",
         "--nnopt-worker-case=test_a.py::test[-x]#b",
+        "--nnopt-worker-test=test_a.py::test[-x]",
         "--",
         "test_a.py::test[-x]",
     ]
+
+
+def test_each_process_has_temporary_files_of_its_own(tmp_path: Path) -> None:
+    launch = Launch((), tmp_path, prefix="/project/", scratch=tmp_path)
+    (first, *_), (second, *_) = ([one for one in launch.selecting("a.py::t") if "basetemp" in one] for _ in range(2))
+    assert first != second
+    assert first.startswith(f"--basetemp={tmp_path}/")
+    assert launch.selecting("a.py::t")[-1] == "/project/a.py::t"
 
 
 def test_a_file_whose_name_pytest_would_open_for_arguments_is_named_by_its_folder(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_the_launcher_is_handed_a_pytest(tmp_path: Path) -> None:
     command = team_command(Launch(("-q",), tmp_path), "t.py::test", tmp_path, 3)
     assert command[1:5] == ["-m", "pytest_nnopt.torch_backend.launch", "3", str(tmp_path)]
     assert command[5:8] == ["-m", "pytest", "-q"]
-    assert command[-3:] == [f"--nnopt-team={tmp_path}", "--", "t.py::test"]
+    assert command[-4:] == [f"--nnopt-team={tmp_path}", "--nnopt-worker-test=t.py::test", "--", "t.py::test"]
 
 
 def test_a_line_waits_for_rank_0_but_not_beyond_the_launcher(tmp_path: Path) -> None:
