@@ -186,12 +186,14 @@ class CaseResult(Evidence):
         outcome: the worst of its checks.
         checks: the questions with their answers.
         context: what else a reader wants to see; None in files written before there was such a thing.
+        has_passed: whether the whole test passed, teardown included; None where that is not known.
     """
 
     id: CaseId
     outcome: Outcome
     checks: tuple[CheckRecord, ...] = ()
     context: CaseContext | None = None
+    has_passed: bool | None = None
 
     @model_validator(mode="after")
     def _is_the_worst_of_its_checks(self) -> CaseResult:

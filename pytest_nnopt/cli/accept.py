@@ -102,6 +102,8 @@ def _refusal(result: CaseResult, *, is_worse_allowed: bool) -> str | None:
     if failed and not is_worse_allowed:
         names = ", ".join(check.name.value for check in failed)
         return f"left out: {names} is worse than the baseline; say why that is accepted with --reason"
+    if result.has_passed is False and not result.outcome.is_failure:
+        return "left out: its test failed for another reason"
     if any(check.name is CheckName.LATENCY for check in failed) and not result.timing:
         return "left out: it could not be timed"
     if not (result.timing or result.numerics or result.compile or result.memory):
@@ -119,7 +121,13 @@ def _take(
     if one.refusal is None and not is_trial:
         fields = dict(one.environment.fields)
         why = reason if one.result.outcome is Outcome.FAILED else None
-        message = CaseMessage(result=one.result, environment=fields, recording="replace", reason=why)
+        message = CaseMessage(
+            result=one.result,
+            environment=fields,
+            recording="replace",
+            reason=why,
+            starts_anew=why is not None or one.result.outcome is Outcome.IMPROVED,
+        )
         commit(store, message, revision=revision)
     return {
         "case": one.result.id,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pytest_nnopt.cli.output import AsJson, print_json, print_table
-from pytest_nnopt.config import CASE_SECTIONS, Settings, load_settings, read_pyproject, resolve_case
+from pytest_nnopt.config import CASE_SECTIONS, MatchConfig, Settings, load_settings, read_pyproject, resolve_case
 from pytest_nnopt.profiles import PROFILE
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Order: built-in < `[tool.nnopt]` in pyproject.toml < command line < marker; the 
 `nnopt config` prints what is in effect and where it came from. This page is made by `nnopt config --markdown`.
 
 A profile names a set of compile options, in pyproject.toml or in the file that `profile_file` names; what a marker says
-beside it wins. An unknown profile is a usage error.
+beside it wins. An unknown profile is a usage error. A file in YAML needs the extra `yaml`.
 
 ```toml
 [tool.nnopt.profiles.serving]
@@ -96,6 +96,7 @@ def describe_settings() -> str:
     parts = [_INTRODUCTION, *_describe_section("[tool.nnopt]", Settings)]
     for name, section in CASE_SECTIONS.items():
         parts += _describe_section(f"[tool.nnopt.{name}], marker nnopt_{name}", section)
+    parts += _describe_section("[tool.nnopt.match]", MatchConfig)
     return "\n".join(parts) + "\n"
 
 

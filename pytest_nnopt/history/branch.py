@@ -34,10 +34,12 @@ def branch_of_ci(variables: Mapping[str, str]) -> str | None:
     Args:
         variables: the process's environment.
     """
+    if variables.get("GITHUB_EVENT_NAME") == "pull_request_target":  # the only one whose branch is the target's
+        return f"pull-request/{variables.get('GITHUB_HEAD_REF', '')}"[:_LONGEST]
     for name, kind in {**_REQUESTS, _BUILDKITE_REQUEST: "pull-request"}.items():
         number = variables.get(name, "")
         if number.lower() not in _NO:
-            return f"{kind}/{number}"[:_LONGEST]
+            return f"{kind}/{number.rpartition('/')[2]}"[:_LONGEST]  # CircleCI gives a URL
     found = next((variables[name] for name in _BRANCHES if variables.get(name)), None)
     return None if found is None else found.removeprefix("origin/")[:_LONGEST]
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.against.git import git_environment
 from pytest_nnopt.baseline.unused import Coverage, unused_cases
 from pytest_nnopt.errors import NnoptError
 from pytest_nnopt.files import write_text
+from pytest_nnopt.history.branch import is_on_ci
 from pytest_nnopt.observers import tell_all
 from pytest_nnopt.report.annotations import Place, render_annotations
 from pytest_nnopt.report.benchmark_json import render_benchmark_json
@@ -27,14 +31,15 @@ from pytest_nnopt.session.sharing import branch_of
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.store import BaselineStore
     from pytest_nnopt.observers import Observer
+    from pytest_nnopt.results import CaseResult
     from pytest_nnopt.session.sharing import Sharing
 
 EXPORTS: Mapping[str, Callable[[RunResults, Path], str]] = MappingProxyType(
     {
         "markdown": lambda results, _: render_markdown(results),
         "openmetrics": lambda results, _: render_openmetrics(results),
-        "benchmark_json": lambda results, root: render_benchmark_json(
-            results, written=datetime.now(timezone.utc), revision=_revision(root)
+        "benchmark_json": lambda results, _: render_benchmark_json(
+            results, written=datetime.now(timezone.utc), revision=results.revision
         ),
     }
 )
@@ -120,7 +125,7 @@ class Collector:
         """Add every case to the shared history, where there is one; a failure to do so becomes a problem of the run."""
         if self._sharing is None or self.is_empty:
             return
-        revision, branch = _revision(self._root), branch_of(self._root)
+        revision, branch = self._revision, branch_of(self._root)
         try:
             entries = [
                 self._sharing.entry_of(
@@ -157,6 +162,11 @@ class Collector:
         if unused:
             self._notes.append(_describe_unused(unused))
 
+    @cached_property
+    def _revision(self) -> str | None:
+        """The commit that is measured, as it was when first asked for."""
+        return _revision(self._root, self._store.root)
+
     def note_gone(self, test_ids: Iterable[str], base: str) -> None:
         """Mention the cases of another revision that are no longer there."""
         if gone := sorted(test_ids):
@@ -169,10 +179,13 @@ class Collector:
         environment = ordered[0].environment if ordered else {}
         return RunResults(
             environment=environment,
-            cases=tuple(message.result for message in ordered),
+            cases=tuple(self._with_end(message.result) for message in ordered),
             shard=self._shard,
-            revision=_revision(self._root),
+            revision=self._revision,
         )
+
+    def _with_end(self, result: CaseResult) -> CaseResult:
+        return result.model_copy(update={"has_passed": result.id in self._passed})
 
     def write_json(self, path: Path) -> None:
         """Write the results file; a failure to do so becomes a problem of the run."""
@@ -221,7 +234,7 @@ class Collector:
             self._shared.append(f"recorded {message.result.id}: {_describe_recorded(message)}")
             return
         try:
-            path = commit(self._store, message, revision=_revision(self._root))
+            path = commit(self._store, message, revision=self._revision)
         except NnoptError as error:
             self._problems.append(f"not recorded: {error}")
             return
@@ -245,10 +258,21 @@ def _relative(path: Path, root: Path) -> Path:
     return path.relative_to(root) if path.is_relative_to(root) else path
 
 
-def _revision(root: Path) -> str | None:
-    """Return the checked-out commit, None outside a git repository."""
-    command = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
+def _revision(root: Path, baselines: Path) -> str | None:
+    """Return the checked-out commit; None outside a git repository, and where other code than its own was measured.
+
+    Baselines do not count: they are recorded before they are committed. Nor does what a CI service's job changed.
+    """
+    others = [f":(exclude){baselines.relative_to(root)}"] if baselines.is_relative_to(root) else []
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        if not is_on_ci(os.environ) and _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *others):
+            return None
+        return _git(root, "rev-parse", "--short=12", "HEAD")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    done = subprocess.run(command, env=git_environment(), capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.against.git import git_environment
 from pytest_nnopt.errors import ConfigError, HistoryError, OutputError
 from pytest_nnopt.files import write_text
 from pytest_nnopt.history.branch import branch_of_ci, is_on_ci
@@ -129,7 +130,7 @@ def branch_of(root: Path, variables: Mapping[str, str] = os.environ) -> str | No
         return on_ci
     command = ["git", "-C", str(root), "symbolic-ref", "--short", "--quiet", "HEAD"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(command, env=git_environment(), capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()[:400] or None

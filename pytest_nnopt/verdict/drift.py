@@ -33,7 +33,7 @@ _SHOWN = 3
 _ACCEPT = "if that is intended, accept it with pytest --nnopt-update"
 _ALLOW = (
     "if that is intended, allow it with @pytest.mark.nnopt_limits(error_growth=...), or accept it with pytest "
-    "--nnopt-update"
+    "--nnopt-update --nnopt-reason TEXT"
 )
 
 

@@ -61,6 +61,7 @@ def test_it_replaces_the_level_there_was_and_says_what_changed(nnopt: Nnopt) -> 
         (measured(make_check(CheckName.COMPILE, Outcome.FAILED)), "compile failed"),
         (measured(make_check(CheckName.SPEEDUP, Outcome.FAILED)), "speedup failed"),
         (measured(SLOWER), "latency is worse than the baseline; say why that is accepted with --reason"),
+        (measured().model_copy(update={"has_passed": False}), "its test failed for another reason"),
         (make_result(), "nothing was measured"),
     ],
 )
@@ -68,6 +69,18 @@ def test_what_failed_is_left_out(result: CaseResult, reason: str, nnopt: Nnopt) 
     write_results(result)
     assert nnopt("accept", "results.json").out == f"{CASE_ID}: left out: {reason}\n"
     assert not Path("baselines").exists()
+
+
+@pytest.mark.parametrize(("reason", "anchors"), [([], 1), (["--reason=a larger model"], 0)])
+def test_drift_counts_from_a_level_that_was_accepted_for_a_reason(
+    nnopt: Nnopt, reason: list[str], anchors: int
+) -> None:
+    BaselineStore(Path("baselines")).write(HERE, make_baseline(HERE, make_evidence(0.4)))
+    write_results(measured(SLOWER) if reason else measured())
+    assert nnopt("accept", "results.json", *reason).status == 0
+    baseline = BaselineStore(Path("baselines")).read(HERE.name, CASE_ID)
+    assert baseline is not None
+    assert len(baseline.anchors) == anchors
 
 
 def test_a_slower_level_is_taken_for_a_reason_and_keeps_it(nnopt: Nnopt) -> None:

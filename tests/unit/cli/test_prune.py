@@ -72,14 +72,27 @@ def test_a_file_that_cannot_be_collected_prunes_nothing(nnopt: Nnopt) -> None:
     assert stored() == ["test_a.py::test_a"]
 
 
-def test_a_file_outside_of_the_project_is_not_run(
+def test_parameters_that_only_another_host_has_are_kept(nnopt: Nnopt) -> None:
+    Path("test_a.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('device', ['cpu'])\ndef test_a(device, model_pair): pass\n"
+    )
+    store_baselines("test_a.py::test_a[cpu]", "test_a.py::test_a[cpu-old]")
+    there = make_environment(device="cuda", gpu="NVIDIA H200")
+    store = BaselineStore(Path("baselines"))
+    store.write(there, make_baseline(there, case="test_a.py::test_a[cuda]"))
+    assert nnopt("prune", "--yes").out == "deleted 1 baselines\n"
+    assert stored() == ["test_a.py::test_a[cpu]"]
+    assert [one.case for one in store.read_all(there.name)] == ["test_a.py::test_a[cuda]"]
+
+
+def test_a_file_outside_of_the_project_is_neither_run_nor_gone(
     nnopt: Nnopt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "outside.py").write_text("raise SystemExit('it ran')\n")
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
     store_baselines("../outside.py::test_a", f"{tmp_path}/outside.py::test_a")
-    assert len(nnopt("prune", "--json").json()["gone"]) == 2
+    assert nnopt("prune", "--json").json()["gone"] == []
 
 
 @pytest.mark.parametrize(("answer", "said", "left"), [("y", "deleted 1 baselines", 0), ("n", "kept 1 baselines", 1)])

@@ -71,6 +71,15 @@ def test_an_accepted_level_starts_anew(store: HistoryStore) -> None:
     assert times(level(shared(store, *runs))) == ratios(*runs[1:])
 
 
+def test_drift_counts_from_a_level_that_was_accepted_as_worse(store: HistoryStore) -> None:
+    before = [run(number) for number in range(8)]
+    accepted = run(8, recording="append", starts_anew=True, outcome=Outcome.SKIPPED, reason="more memory")
+    baseline = shared(store, *before, accepted, run(9)).read(HERE.name, CASE_ID)
+    assert baseline is not None
+    assert baseline.anchors == ()
+    assert [one.recorded for one in baseline.recordings] == [accepted.recorded, run(9).recorded]
+
+
 def test_a_partial_run_loses_nothing(store: HistoryStore) -> None:
     memory = MemoryRecord(candidate_peak_bytes=5)
     whole = run(0, evidence=make_evidence(count=2).model_copy(update={"memory": memory}))

@@ -11,12 +11,16 @@ from pytest_nnopt.history.branch import branch_of_ci, is_on_ci
         ({}, None),
         ({"GITHUB_REF_NAME": "main"}, "main"),
         ({"GITHUB_REF_NAME": "12/merge", "GITHUB_HEAD_REF": "main"}, "12/merge"),
+        (
+            {"GITHUB_EVENT_NAME": "pull_request_target", "GITHUB_REF_NAME": "main", "GITHUB_HEAD_REF": "main"},
+            "pull-request/main",
+        ),
         ({"CI_COMMIT_BRANCH": "main"}, "main"),
         ({"CI_MERGE_REQUEST_IID": "7", "CI_COMMIT_REF_NAME": "main"}, "merge-request/7"),
         ({"BRANCH_NAME": "main", "CHANGE_ID": "3"}, "pull-request/3"),
         ({"BUILDKITE_BRANCH": "main", "BUILDKITE_PULL_REQUEST": "false"}, "main"),
         ({"BUILDKITE_BRANCH": "main", "BUILDKITE_PULL_REQUEST": "9"}, "pull-request/9"),
-        ({"CIRCLE_BRANCH": "main", "CIRCLE_PULL_REQUEST": "https://x/9"}, "pull-request/https://x/9"),
+        ({"CIRCLE_BRANCH": "main", "CIRCLE_PULL_REQUEST": "https://x/9"}, "pull-request/9"),
         ({"GIT_BRANCH": "origin/main"}, "main"),
     ],
 )

@@ -92,6 +92,18 @@ def test_a_label_says_what_a_reader_chooses_by() -> None:
     assert Label.of(make_entry(revision="v1.2")).revision is None
 
 
+@pytest.mark.parametrize(
+    ("fields", "is_new_level"),
+    [
+        ({"recording": "append", "starts_anew": True}, True),
+        ({"recording": "append"}, False),
+        ({"starts_anew": True}, False),
+    ],
+)
+def test_what_was_accepted_as_worse_starts_a_level(fields: dict[str, Any], is_new_level: bool) -> None:
+    assert Label.of(make_entry(**fields)).is_new_level is is_new_level
+
+
 def test_another_entry_than_its_label_says_is_refused() -> None:
     entry = make_entry()
     assert require_label(entry, Label.of(entry), "x") is entry

@@ -192,6 +192,24 @@ def test_a_recording_names_the_checked_out_commit(collector: Collector, tmp_path
     assert baseline.recordings[0].revision == git("rev-parse", "--short=12", "HEAD")
 
 
+@pytest.mark.parametrize(("ci", "is_named"), [("", False), ("true", True)])
+def test_a_recording_of_changed_code_names_no_commit_but_a_ci_services_does(
+    collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ci: str, is_named: bool
+) -> None:
+    for name in ("CI", "JENKINS_URL", "TF_BUILD"):
+        monkeypatch.setenv(name, ci if name == "CI" else "")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    (tmp_path / "model.py").write_text("x = 1\n")
+    for arguments in (["init", "-q"], ["add", "model.py"], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    (tmp_path / "model.py").write_text("x = 2\n")
+    collector.receive(CASE_ID, [text_of(recording="replace")], has_passed=True)
+    collector.finish_test(CASE_ID, has_passed=True)
+    baseline = BaselineStore(tmp_path / "baselines").read(HERE.name, CASE_ID)
+    assert baseline is not None
+    assert (baseline.recordings[0].revision is not None) is is_named
+
+
 def test_without_git_a_recording_names_no_commit(
     collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
