@@ -32,9 +32,10 @@ def record(pool: Pool, name: str, slowdown: float, chooser: random.Random) -> It
         common = {"model": name, "slowdown": slowdown, "limit": limit}
         stored = [_figures([estimate_of(m.record) for m in side]) for side in (now, before)]
         yield {**common, "now": stored[0], "before": stored[1], **_answer(decide_relative, now, before, limit)}
-        beside = [m.beside for m in now if m.beside is not None]
+        both, _ = pool.draw(slowdown, chooser, is_beside=True)
+        beside = [m.beside for m in both if m.beside is not None]
         if beside:
-            yield {**common, "now": _figures(beside), "before": None, **_answer(decide_beside, now, before, limit)}
+            yield {**common, "now": _figures(beside), "before": None, **_answer(decide_beside, both, (), limit)}
 
 
 def _answer(

@@ -17,12 +17,16 @@ from pytest_nnopt.statistics.decision import Decision, decide_change, decide_reg
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR, DEFAULT_YARDSTICK_PRIOR
 from pytest_nnopt.statistics.sequential import DEFAULT_LOOKS, SequentialPlan
+from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.absolute import SESSION_SHARE, absolute_estimates
 from pytest_nnopt.verdict.device_time import DEVICE_TIME_PLAN, decide_device_seconds
 from pytest_nnopt.verdict.revisions import REVISIONS_PRIOR
 
 LIMIT = 0.05
+CLOSE_LIMIT = 0.01
+"""What the comparison of two revisions is held to besides: it could find less than the other limit."""
+
 DEFAULT_LATENCY_LIMITS = {"cpu": 0.10, "cuda": 0.05}
 DEVICE_LIMIT, DEFAULT_DEVICE_LIMIT = 0.005, 0.02
 """A slowdown of 1 % is found by a limit below it; the other is what a case has unless it declares another."""
@@ -131,6 +135,8 @@ def gates_for(device: str, *, with_base: bool) -> Mapping[str, Gate]:
     gates["**this gate**, stored baseline"] = _gate(decide_relative, LIMIT)
     if with_base:
         gates["**this gate**, another revision"] = replace(_gate(decide_beside, LIMIT), is_beside=True)
+        name = f"**this gate**, another revision, limit {format_percent(CLOSE_LIMIT)}"
+        gates[name] = replace(_gate(decide_beside, CLOSE_LIMIT), is_beside=True)
     gates["this gate, once the model itself changed"] = _gate(decide_alone, LIMIT)
     return {**gates, **{name: Gate(partial(judge_by_rule, name)) for name in RULES}}
 

@@ -22,9 +22,10 @@ from pytest_nnopt.verdict.absolute import absolute_estimates
 
 INTRODUCTION = """\
 Per cent of comparisons that fail, the mean over a small, a medium and a large model. The other tools' rules and this
-gate's latency are held to 5 %. This gate compares up to 8 processes with a baseline of 10, or with the other revision
-in each of them; the rules compare one with one. Slowdowns are extra work inside the compiled model. The figures come
-from the processes named below, drawn anew for every comparison, so they are as good as those few processes.
+gate's latency are held to 5 % where no other limit is named. This gate compares up to 8 processes with a baseline of
+10, or with the other revision in each of them; the rules compare one with one. Slowdowns are extra work inside the
+compiled model. The figures come from the processes named below, drawn anew for every comparison, so they are as good
+as those few processes.
 """
 
 
