@@ -12,15 +12,26 @@ if TYPE_CHECKING:
 
 
 _CONFIG_FILE = "--config-file="
+_SECTIONS = ("[tool.pytest", "[pytest]", "[tool:pytest]")
 
 
 def base_arguments(trees: Trees, arguments: Sequence[str]) -> tuple[str, ...]:
     """Return arguments whose absolute paths in the head's tree, alone or behind ``=``, point into the base's.
 
-    A configuration file that the base does not have is left out.
+    A configuration file that the base does not have, or not for pytest, is left out: it finds its own.
     """
     mapped = (_base_argument(trees, argument) for argument in arguments)
-    return tuple(one for one in mapped if not one.startswith(_CONFIG_FILE) or Path(one[len(_CONFIG_FILE) :]).is_file())
+    return tuple(one for one in mapped if not one.startswith(_CONFIG_FILE) or _configures(trees, one))
+
+
+def _configures(trees: Trees, argument: str) -> bool:
+    path = Path(argument[len(_CONFIG_FILE) :])
+    if not path.is_relative_to(trees.base):
+        return True
+    if not path.is_file():
+        return False
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return path.name in ("pytest.ini", ".pytest.ini") or any(section in text for section in _SECTIONS)
 
 
 def base_test(trees: Trees, root: Path, test_id: str) -> str:

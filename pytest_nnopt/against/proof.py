@@ -67,18 +67,19 @@ def _module_installed_elsewhere(ownership: Ownership, modules: Mapping[str, Modu
 def _copy_of_model(ownership: Ownership, model: Callable[..., Any]) -> str | None:
     """Name a module of the model that runs from elsewhere though the base has a file of that name, wherever it lies."""
     tree = ownership.trees.base
-    ours = (tree, ownership.trees.head)
-    elsewhere = {
-        function.__module__: function.__code__.co_filename
-        for function in _functions_of(model)
-        if not any(_is_in(one)(function.__code__.co_filename) for one in ours)
+    modules = {name: sys.modules.get(name) for name in {function.__module__ for function in _functions_of(model)}}
+    suspects = {
+        name: path
+        for name, module in modules.items()
+        if module is not None and name.partition(".")[0] not in _NEVER_OURS
+        for path in module_paths(module)[:1]
+        if not ownership.is_base_path(path) and not ownership.is_head_path(path)
     }
-    suspects = {name: path for name, path in elsewhere.items() if name and name.partition(".")[0] not in _NEVER_OURS}
     files = {path.relative_to(tree).as_posix() for path in tree.rglob("*.py")} if suspects else set()
     for name, path in sorted(suspects.items()):
         stem = name.replace(".", "/")
         found = [file for file in files if f"/{file}".endswith((f"/{stem}.py", f"/{stem}/__init__.py"))]
-        if found and Path(path).is_file():
+        if found:
             return (
                 f"the model's module {name!r} is imported from {path}, an installed copy, and not from {min(found)} in "
                 "the repository; install it in place with pip install -e"

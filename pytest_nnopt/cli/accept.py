@@ -83,14 +83,23 @@ def read_candidates(path: Path, *, is_worse_allowed: bool) -> list[Candidate]:
         ResultsError: it is too large, is no results file, or does not say where it was measured.
     """
     results = read_results(path)
+    failing = {_test_of(result) for result in results.cases if result.outcome.is_failure}
     candidates = []
     for index, result in enumerate(results.cases):
         environment = case_environment(results, index)
         missing = [name for name in _NEEDED_FIELDS if not environment.fields.get(name)]
         if missing:
             raise ResultsError(f"{path} does not say where {result.id!r} was measured: {', '.join(missing)} is missing")
-        candidates.append(Candidate(result, environment, _refusal(result, is_worse_allowed=is_worse_allowed)))
+        refusal = _refusal(result, is_worse_allowed=is_worse_allowed)
+        if refusal is None and result.has_passed is False and _test_of(result) not in failing:
+            refusal = "left out: its test failed for another reason"
+        candidates.append(Candidate(result, environment, refusal))
     return candidates
+
+
+def _test_of(result: CaseResult) -> str:
+    """Return the test that a case belongs to; of several pairs in one, each has a name behind a ``#``."""
+    return result.id.partition("#")[0]
 
 
 def _refusal(result: CaseResult, *, is_worse_allowed: bool) -> str | None:
@@ -102,8 +111,6 @@ def _refusal(result: CaseResult, *, is_worse_allowed: bool) -> str | None:
     if failed and not is_worse_allowed:
         names = ", ".join(check.name.value for check in failed)
         return f"left out: {names} is worse than the baseline; say why that is accepted with --reason"
-    if result.has_passed is False and not result.outcome.is_failure:
-        return "left out: its test failed for another reason"
     if any(check.name is CheckName.LATENCY for check in failed) and not result.timing:
         return "left out: it could not be timed"
     if not (result.timing or result.numerics or result.compile or result.memory):
@@ -126,7 +133,7 @@ def _take(
             environment=fields,
             recording="replace",
             reason=why,
-            starts_anew=why is not None or one.result.outcome is Outcome.IMPROVED,
+            starts_anew=why is not None or _is_faster(one.result),
         )
         commit(store, message, revision=revision)
     return {
@@ -136,6 +143,10 @@ def _take(
         "is_accepted": one.refusal is None and not is_trial,
         "outcome": f"would be {outcome}" if is_trial and one.refusal is None else outcome,
     }
+
+
+def _is_faster(result: CaseResult) -> bool:
+    return any(check.name is CheckName.LATENCY and check.outcome is Outcome.IMPROVED for check in result.checks)
 
 
 def _refuse_detour(root: Path, path: Path) -> None:

@@ -34,7 +34,9 @@ def branch_of_ci(variables: Mapping[str, str]) -> str | None:
     Args:
         variables: the process's environment.
     """
-    if variables.get("GITHUB_EVENT_NAME") == "pull_request_target":  # the only one whose branch is the target's
+    if (
+        variables.get("GITHUB_EVENT_NAME") == "pull_request_target"
+    ):  # its branch is the target's, whatever it checks out
         return f"pull-request/{variables.get('GITHUB_HEAD_REF', '')}"[:_LONGEST]
     for name, kind in {**_REQUESTS, _BUILDKITE_REQUEST: "pull-request"}.items():
         number = variables.get(name, "")

@@ -124,7 +124,7 @@ class Label:
             environment=entry.environment,
             branch_key=branch_key(entry.branch),
             is_sound=entry.has_passed and is_accepted and not entry.outcome.is_failure,
-            is_new_level=entry.recording == "replace" or (entry.recording is not None and entry.starts_anew),
+            is_new_level=entry.recording == "replace" or bool(entry.recording and entry.starts_anew and timing),
             revision=_short(entry.revision),
             processes=len(timing),
             log_ratio=round(1e6 * fmean(one.candidate_to_reference.log_ratio for one in timing)) if timing else None,

@@ -58,6 +58,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Give each rank of a team temporary files of its own, before pytest empties the place for them."""
+    if config.option.nnopt_team is not None and config.option.basetemp is not None:
+        config.option.basetemp = f"{config.option.basetemp}-{os.environ.get('RANK', '')}"
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Announce the markers, and refuse impossible options before anything is collected."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 import tempfile
 from collections.abc import Generator
@@ -191,7 +192,7 @@ def _launch(config: pytest.Config) -> Launch:
         (*arguments, f"--rootdir={config.rootpath}", *added),
         directory,
         program=_program(directory),
-        prefix=f"{config.rootpath}/",
+        prefix=_prefix(config.rootpath, directory),
         scratch=_scratch(config),
     )
     rank = config.stash.get(RANK, None)
@@ -209,10 +210,21 @@ def _program(directory: Path) -> tuple[str, ...]:
     return ("-m", "pytest") if has_directory else _WITHOUT_DIRECTORY
 
 
+def _prefix(root: Path, directory: Path) -> str:
+    """Return what makes a node id, which is relative to ``root``, an argument in a directory."""
+    way = os.path.relpath(root, directory)
+    return "" if way == "." else f"{way}/"
+
+
 def _scratch(config: pytest.Config) -> Path | None:
     """Return a directory for the temporary files of measuring processes; None where nobody said where they belong."""
     if config.option.basetemp is None:
         return None
-    scratch = tempfile.TemporaryDirectory(prefix="nnopt-", ignore_cleanup_errors=True)
+    if config.option.nnopt_team is not None:
+        return Path(config.option.nnopt_team)  # goes with the team
+    beside = Path(config.option.basetemp).resolve().parent
+    scratch = tempfile.TemporaryDirectory(
+        prefix="nnopt-", dir=beside if beside.is_dir() else None, ignore_cleanup_errors=True
+    )
     config.add_cleanup(scratch.cleanup)
     return Path(scratch.name)

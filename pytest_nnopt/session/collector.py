@@ -265,7 +265,9 @@ def _revision(root: Path, baselines: Path) -> str | None:
     """
     others = [f":(exclude){baselines.relative_to(root)}"] if baselines.is_relative_to(root) else []
     try:
-        if not is_on_ci(os.environ) and _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *others):
+        if not is_on_ci(os.environ) and _git(
+            root, "status", "--porcelain", "--untracked-files=no", "--", ":/", *others
+        ):
             return None
         return _git(root, "rev-parse", "--short=12", "HEAD")
     except (OSError, subprocess.SubprocessError):

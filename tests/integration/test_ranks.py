@@ -41,8 +41,9 @@ pytestmark = [pytest.mark.nnopt_compile(backend="eager"), pytest.mark.nnopt_rank
 """
 
 TESTS = """
-def test_sound(model_pair):
+def test_sound(model_pair, tmp_path):
     assert dist.get_world_size() == 2
+    (tmp_path / "of its own").mkdir()
     pair = model_pair(Parallel(), x)
     assert pair.numerics.is_within
 

@@ -242,7 +242,7 @@ class TestModuleTables:
     ) -> None:
         service = repository.top / "services" / "ml"
         service.mkdir(parents=True)
-        code = "def run(x):\n    return x\n"
+        code = "import torch\n\n@torch.no_grad()\ndef run(x):\n    return x\n"
         (service / "nnopt_deep_module.py").write_text(code)
         git(repository.top, "add", "services")
         git(repository.top, "commit", "-qm", "deep")
@@ -256,14 +256,29 @@ class TestModuleTables:
         assert found is not None
         assert "and not from services/ml/nnopt_deep_module.py in the repository" in found
 
+    def test_a_decorator_from_elsewhere_is_no_copy(self, repository: Repository) -> None:
+        code = "import torch\n\n@torch.no_grad()\ndef run(x):\n    return x\n"
+        (repository.top / "nnopt_decorated.py").write_text(code)
+        git(repository.top, "add", "nnopt_decorated.py")
+        git(repository.top, "commit", "-qm", "decorated")
+        with worktree(repository, repository.resolve("HEAD")) as trees, ModuleTables(trees).base():
+            sys.path.insert(0, str(trees.base))
+            try:
+                assert find_foreign_code(trees, importlib.import_module("nnopt_decorated").run) is None
+            finally:
+                sys.path.remove(str(trees.base))
+                sys.modules.pop("nnopt_decorated", None)
+
 
 def test_a_configuration_that_the_base_lacks_is_left_out(tmp_path: Path) -> None:
     trees = Trees(tmp_path / "head", tmp_path / "base")
     for tree in (trees.head, trees.base):
         tree.mkdir()
         (tree / "pytest.ini").touch()
-    given = [f"--config-file={trees.head}/pytest.ini", f"--config-file={trees.head}/gone.ini"]
-    assert base_arguments(trees, given) == (f"--config-file={trees.base}/pytest.ini",)
+        (tree / "pyproject.toml").write_text("[project]\n")
+    names = ("pytest.ini", "gone.ini", "pyproject.toml")
+    given = [*(f"--config-file={trees.head}/{name}" for name in names), "--config-file=/dev/null"]
+    assert base_arguments(trees, given) == (f"--config-file={trees.base}/pytest.ini", "--config-file=/dev/null")
 
 
 def test_paths_of_the_head_become_the_bases() -> None:

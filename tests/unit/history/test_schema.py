@@ -97,6 +97,7 @@ def test_a_label_says_what_a_reader_chooses_by() -> None:
     [
         ({"recording": "append", "starts_anew": True}, True),
         ({"recording": "append"}, False),
+        ({"recording": "append", "starts_anew": True, "evidence": Evidence()}, False),
         ({"starts_anew": True}, False),
     ],
 )
