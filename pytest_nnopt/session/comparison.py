@@ -211,7 +211,10 @@ _ABSENCES = {
 }
 
 
+_REMEDY = "mend what is named above, or compare with another revision"
+
+
 def _unanswered(question: Question, outcome: Outcome, reason: str, details: tuple[str, ...] = ()) -> Comparison:
     """Answer the question of latency, which stands for the whole comparison; absolute checks are made all the same."""
-    check = Check(CheckName.LATENCY, outcome, reason, details=details)
+    check = Check(CheckName.LATENCY, outcome, reason, details=details, remedy=_REMEDY)
     return Comparison(replace(question, is_comparing=False), checks=(check,))

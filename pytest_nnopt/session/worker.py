@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_nnopt.errors import MeasurementError, NnoptError, SeparationError
+from pytest_nnopt.errors import MeasurementError, NnoptError, PairError, SeparationError
 from pytest_nnopt.measurement.allocator import keep_freed_memory
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.session.protocol import (
@@ -130,7 +130,7 @@ class WorkerRole:
                 record = case.measure_process(Plan(seed=message.seed), turn)[-1]
                 self.channel.send(Sample(process=record))
             elif isinstance(message, Inspect) and inspect is not None:
-                self.channel.send(Inspected(evidence=inspect(Path(message.cache_dir))))
+                self.channel.send(_inspected(inspect, Path(message.cache_dir)))
             else:
                 self.is_done = True
                 return
@@ -139,3 +139,11 @@ class WorkerRole:
         self.channel.send(Turn())
         if not isinstance(self.channel.receive(), Turn):
             raise MeasurementError("the run that started this process is gone")
+
+
+def _inspected(inspect: Callable[[Path], Evidence], cache_dir: Path) -> Inspected:
+    """Look at a case; a model that does not run, or cannot be copied, is the test's own failure."""
+    try:
+        return Inspected(evidence=inspect(cache_dir))
+    except PairError as error:
+        return Inspected(absence=Absence(kind="failing", reason=str(error)))

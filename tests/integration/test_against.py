@@ -42,10 +42,13 @@ class Same(nn.Module):
 
 class Changed(Same): pass
 class Breaking(Same): pass
+class Mended(Same):
+    def forward(self, x): raise RuntimeError("not yet")
 """
 HEAD_OF_PACKAGE = PACKAGE.replace(
     "Changed(Same): pass", "Changed(Same): seconds, compiled_seconds, scale = 2e-3, 1e-3, 1.1"
 )
+HEAD_OF_PACKAGE = HEAD_OF_PACKAGE.replace('    def forward(self, x): raise RuntimeError("not yet")', "    pass")
 HEAD_OF_PACKAGE = HEAD_OF_PACKAGE.replace(
     "Breaking(Same): pass",
     """Breaking(Same):
@@ -70,7 +73,7 @@ def _(x):
 """
 PREAMBLE = """
 import pytest, torch
-from sample import Breaking, Changed, Same
+from sample import Breaking, Changed, Mended, Same
 
 pytestmark = pytest.mark.nnopt_compile(backend="eager")
 x = torch.ones(4, 8)
@@ -84,6 +87,9 @@ def test_changed(model_pair):
 
 def test_breaking(model_pair):
     model_pair(Breaking(), x)
+
+def test_mended(model_pair):
+    model_pair(Mended(), x)
 
 def test_killed(model_pair):
     DIE
@@ -267,6 +273,13 @@ def test_what_cannot_be_imported_in_the_base_stays_open(compared: Run) -> None:
     assert check.outcome.value == "inconclusive"
     assert "cannot be imported in main" in check.reason
     assert "No module named 'no_such_package'" in check.reason
+
+
+def test_a_model_that_does_not_run_in_the_base_stays_open(compared: Run) -> None:
+    check = compared.check("test_mended", "latency")
+    assert check.outcome.value == "inconclusive"
+    assert "the test fails in main" in check.reason
+    assert "the model raises RuntimeError: not yet" in check.reason
 
 
 def test_a_process_that_is_killed_fails_the_case(compared: Run) -> None:
