@@ -93,7 +93,8 @@ def test_a_results_file_is_what_the_contract_says(tmp_path: Path) -> None:
      "certainty": null
     }
    ],
-   "context": null
+   "context": null,
+   "has_passed": null
   }
  ]
 }
