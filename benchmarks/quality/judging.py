@@ -24,8 +24,10 @@ from pytest_nnopt.verdict.device_time import DEVICE_TIME_PLAN, decide_device_sec
 from pytest_nnopt.verdict.revisions import REVISIONS_PRIOR
 
 LIMIT = 0.05
-CLOSE_LIMIT = 0.01
-"""What the comparison of two revisions is held to besides: it could find less than the other limit."""
+CLOSE_LIMIT = 0.02
+"""What the comparison with a stored baseline is held to besides: a slowdown is found by a limit below it."""
+CLOSEST_LIMIT = 0.005
+"""What the comparison of two revisions is held to besides: it can find less still."""
 
 DEFAULT_LATENCY_LIMITS = {"cpu": 0.10, "cuda": 0.05}
 DEVICE_LIMIT, DEFAULT_DEVICE_LIMIT = 0.005, 0.02
@@ -33,6 +35,9 @@ DEVICE_LIMIT, DEFAULT_DEVICE_LIMIT = 0.005, 0.02
 
 BASELINE_PROCESSES = 10
 DRAWS = 1000
+LEAST_PROCESSES = 2
+"""The gate fails no case by fewer."""
+
 _DRAWS_OF_A_SEARCH = 200
 _EFFECTS = [0.002 * 1.1**step for step in range(80)]
 POWER = 0.95
@@ -132,11 +137,13 @@ def gates_for(device: str, *, with_base: bool) -> Mapping[str, Gate]:
     gates: dict[str, Gate] = {}
     if device == "cuda":
         gates["**this gate**, device time, limit 0.5 %"] = _gate(decide_kernels, DEVICE_LIMIT, DEVICE_TIME_PLAN.looks)
-    gates["**this gate**, stored baseline"] = _gate(decide_relative, LIMIT)
+    stored, revision = "**this gate**, stored baseline", "**this gate**, another revision"
+    gates[stored] = _gate(decide_relative, LIMIT)
+    gates[f"{stored}, limit {format_percent(CLOSE_LIMIT)}"] = _gate(decide_relative, CLOSE_LIMIT)
     if with_base:
-        gates["**this gate**, another revision"] = replace(_gate(decide_beside, LIMIT), is_beside=True)
-        name = f"**this gate**, another revision, limit {format_percent(CLOSE_LIMIT)}"
-        gates[name] = replace(_gate(decide_beside, CLOSE_LIMIT), is_beside=True)
+        gates[revision] = replace(_gate(decide_beside, LIMIT), is_beside=True)
+        closest = _gate(decide_beside, CLOSEST_LIMIT)
+        gates[f"{revision}, limit {format_percent(CLOSEST_LIMIT)}"] = replace(closest, is_beside=True)
     gates["this gate, once the model itself changed"] = _gate(decide_alone, LIMIT)
     return {**gates, **{name: Gate(partial(judge_by_rule, name)) for name in RULES}}
 
@@ -164,6 +171,10 @@ class Pool:
     def unchanged(self) -> Sequence[Measured]:
         """The processes without extra work."""
         return self.by_slowdown[0.0]
+
+    def count(self, gate: Gate, slowdown: float) -> int:
+        """Return how many processes a gate can draw from to judge a slowdown."""
+        return sum(not gate.is_beside or m.beside is not None for m in self.by_slowdown[slowdown])
 
     def draw(
         self, slowdown: float, chooser: random.Random, *, is_beside: bool = False

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.quality.judging import (
     DRAWS,
+    LEAST_PROCESSES,
     Gate,
     Pool,
     default_gates_for,
@@ -25,7 +26,7 @@ Per cent of comparisons that fail, the mean over a small, a medium and a large m
 gate's latency are held to 5 % where no other limit is named. This gate compares up to 8 processes with a baseline of
 10, or with the other revision in each of them; the rules compare one with one. Slowdowns are extra work inside the
 compiled model. The figures come from the processes named below, drawn anew for every comparison, so they are as good
-as those few processes.
+as those few processes. A dash stands where fewer than two measured a slowdown: one alone never fails a case.
 """
 
 
@@ -97,10 +98,18 @@ def _format_rates(pools: Mapping[str, Pool], gates: Mapping[str, Gate], slowdown
     yield "|---|" + "---|" * (len(slowdowns) + 3)
     for name, gate in gates.items():
         unchanged = [a for pool in pools.values() for a in pool.answers(gate, 0.0)]
-        found = [share([a.failed for pool in pools.values() for a in pool.answers(gate, s)]) for s in slowdowns]
+        found = [_share_found(pools, gate, s) for s in slowdowns]
         cells = [share([a.failed for a in unchanged]), *found, share([not a.passed for a in unchanged])]
         processes = statistics.median(a.processes for a in unchanged)
-        yield f"| {name} | {' | '.join(f'{100 * cell:.1f} %' for cell in cells)} | {processes:g} |"
+        told = ("-" if cell is None else f"{100 * cell:.1f} %" for cell in cells)
+        yield f"| {name} | {' | '.join(told)} | {processes:g} |"
+
+
+def _share_found(pools: Mapping[str, Pool], gate: Gate, slowdown: float) -> float | None:
+    """Return the share that fails; None where too few processes measured it for any verdict of failure."""
+    if any(pool.count(gate, slowdown) < LEAST_PROCESSES for pool in pools.values()):
+        return None
+    return share([a.failed for pool in pools.values() for a in pool.answers(gate, slowdown)])
 
 
 def _format_smallest(pools: Mapping[str, Pool], gates: Mapping[str, Gate]) -> Iterator[str]:
@@ -141,12 +150,14 @@ def _has_base(pools: Mapping[str, Pool]) -> bool:
 
 
 def plot(measured: Sequence[Measured], path: Path) -> None:
-    """Draw the share of comparisons that fail against the slowdown, one line a gate, one picture a device."""
+    """Draw what share of comparisons fails against the slowdown, one line a gate; without a busy neighbour."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     mpl.rcParams["svg.hashsalt"] = "gate_quality"
     pools = {key: pool for key, pool in pools_of(measured).items() if not key[1]}
+    if not pools:  # all ran beside a busy neighbour
+        return
     devices = sorted({device for device, _, _ in pools})
     figure = Figure(figsize=(8, 4.5 * len(devices)), layout="constrained")
     for axes, device in zip(figure.subplots(len(devices), squeeze=False)[:, 0], devices, strict=True):
