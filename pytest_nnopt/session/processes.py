@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError, SeparationError
+from pytest_nnopt.measurement.family import family_variables
 from pytest_nnopt.session.protocol import (
     Build,
     Channel,
@@ -301,7 +302,7 @@ def start(
     return subprocess.Popen(
         command,
         cwd=directory,
-        env=environment,
+        env=family_variables(os.environ if environment is None else environment),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

@@ -7,13 +7,13 @@ that the GPU's state is unknown.
 from __future__ import annotations
 
 import importlib
-import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
+from pytest_nnopt.measurement.family import is_of_this_run
 from pytest_nnopt.measurement.machine import ConcernKind, MachineConcern
 from pytest_nnopt.torch_backend.nvml_facts import handle_of
 
@@ -40,7 +40,7 @@ class GpuState:
         clock_mhz: clock of the multiprocessors.
         event_reasons: bits of ``nvmlClocksEventReason*``: what holds the clocks down.
         thermal_nanoseconds: time spent slowed down because of heat since the driver was loaded.
-        foreign_processes: processes other than this one with work on the GPU.
+        foreign_processes: processes of others than this run with work on the GPU.
     """
 
     clock_mhz: int | None = None
@@ -155,19 +155,17 @@ class NvmlDevice:
             return None
 
 
-def count_foreign(pids: Sequence[int], own: Collection[int] | None = None) -> int:
-    """Return how many of the GPU's processes are not this run's.
+def count_foreign(pids: Sequence[int], is_own: Callable[[int], bool] = is_of_this_run) -> int:
+    """Return how many of the GPU's processes are not this run's, whose others wait while this one measures.
 
     In a container the driver may number processes differently; then one of those listed is taken for this one.
 
     Args:
         pids: process ids as the driver lists them.
-        own: ids of this run; None is this process and the one that started it, which waits while this one measures.
+        is_own: tells whether a process belongs to this run.
     """
-    own = (os.getpid(), os.getppid()) if own is None else own
-    if pids and not any(pid in own for pid in pids):
-        return len(pids) - 1
-    return sum(pid not in own for pid in pids)
+    foreign = sum(not is_own(pid) for pid in pids)
+    return len(pids) - 1 if pids and foreign == len(pids) else foreign
 
 
 def find_disturbance(before: GpuState, after: GpuState) -> str | None:

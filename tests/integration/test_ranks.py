@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+from pytest_nnopt.measurement.family import RUN
 
 if TYPE_CHECKING:
     from conftest import Project  # type: ignore[import-not-found]
@@ -115,7 +118,8 @@ def test_an_impossible_marker_is_a_usage_error(project: Project, marker: str, bo
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_two_gpus_are_gated_together(project: Project) -> None:
+def test_two_gpus_are_gated_together(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUN, str(os.getpid()))  # this process may have a GPU open; it waits, as a part of that run
     project.pytester.makeconftest("")
     project.pytester.makepyprojecttoml('[tool.nnopt]\nprocesses = 2\nbudget = "10s"\neffect = "50%"\n')
     body = (

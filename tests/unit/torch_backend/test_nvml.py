@@ -70,8 +70,8 @@ def test_a_state_without_answers_raises_no_concern() -> None:
 
 
 @pytest.mark.parametrize(("pids", "foreign"), [([], 0), ([5], 0), ([5, 6, 7], 2), ([6, 7], 1), ([6], 0)])
-def test_processes_other_than_this_one_are_foreign(pids: list[int], foreign: int) -> None:
-    assert count_foreign(pids, own=(5, 4)) == foreign
+def test_processes_of_others_are_foreign(pids: list[int], foreign: int) -> None:
+    assert count_foreign(pids, is_own={5, 4}.__contains__) == foreign
 
 
 def test_device_reads_what_the_driver_tells() -> None:

@@ -1,0 +1,42 @@
+"""Which processes belong to a run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_nnopt.measurement.family import RUN, family_variables, is_of_this_run
+
+
+def test_what_a_run_starts_knows_the_run() -> None:
+    first = family_variables({"A": "1"})
+    assert first == {"A": "1", RUN: str(os.getpid())}
+    assert family_variables({**first, RUN: "7"})[RUN] == "7"  # what that one starts belongs to the same run
+
+
+@pytest.mark.parametrize(
+    ("environ", "is_own"), [(b"A=1\0NNOPT_RUN=7\0", True), (b"A=1\0NNOPT_RUN=70\0", False), (None, False)]
+)
+def test_a_process_is_known_by_its_environment(tmp_path: Path, environ: bytes | None, is_own: bool) -> None:
+    if environ is not None:
+        (tmp_path / "0").mkdir()
+        (tmp_path / "0" / "environ").write_bytes(environ)
+    assert is_of_this_run(0, variables={RUN: "7"}, proc=tmp_path) is is_own
+
+
+def test_this_process_its_parent_and_the_first_belong_to_the_run(tmp_path: Path) -> None:
+    for pid in (os.getpid(), os.getppid(), 7):
+        assert is_of_this_run(pid, variables={RUN: "7"}, proc=tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_the_kernel_shows_a_relative() -> None:
+    wait = [sys.executable, "-c", "input()"]
+    for variables, is_own in ((family_variables(), True), ({**os.environ, RUN: "1"}, False)):
+        with subprocess.Popen(wait, env=variables, stdin=subprocess.PIPE) as process:
+            assert is_of_this_run(process.pid) is is_own
+            process.communicate(b"\n")
