@@ -53,7 +53,8 @@ def run(folder: Path, name: str, *options: str) -> tuple[float, dict[str, Any]]:
         f"--nnopt-json={results}",
         f"test_models.py::test_model[{name}]",
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     start = time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start

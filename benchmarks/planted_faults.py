@@ -102,7 +102,12 @@ class Project:
         results = self.directory / "results.json"
         results.unlink(missing_ok=True)
         planted = {"TORCHDYNAMO_DISABLE": "1"} if fault == "TORCHDYNAMO_DISABLE" else {"PLANTED": fault}
-        settings = {"PLANTED_BACKEND": "inductor", "PLANTED_DEVICE": self.device, "PYTHONPATH": str(ROOT)}
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        settings = {
+            "PLANTED_BACKEND": "inductor",
+            "PLANTED_DEVICE": self.device,
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, f"--nnopt-json={results}"]
         done = subprocess.run(
             command,

@@ -26,7 +26,7 @@ from pytest_nnopt.verdict.revisions import REVISIONS_PRIOR
 LIMIT = 0.05
 CLOSE_LIMIT = 0.02
 """What the comparison with a stored baseline is held to besides: a slowdown is found by a limit below it."""
-CLOSEST_LIMIT = 0.005
+CLOSE_LIMITS_BESIDE = (0.01, 0.005)
 """What the comparison of two revisions is held to besides: it can find less still."""
 
 DEFAULT_LATENCY_LIMITS = {"cpu": 0.10, "cuda": 0.05}
@@ -142,8 +142,8 @@ def gates_for(device: str, *, with_base: bool) -> Mapping[str, Gate]:
     gates[f"{stored}, limit {format_percent(CLOSE_LIMIT)}"] = _gate(decide_relative, CLOSE_LIMIT)
     if with_base:
         gates[revision] = replace(_gate(decide_beside, LIMIT), is_beside=True)
-        closest = _gate(decide_beside, CLOSEST_LIMIT)
-        gates[f"{revision}, limit {format_percent(CLOSEST_LIMIT)}"] = replace(closest, is_beside=True)
+        for limit in CLOSE_LIMITS_BESIDE:
+            gates[f"{revision}, limit {format_percent(limit)}"] = replace(_gate(decide_beside, limit), is_beside=True)
     gates["this gate, once the model itself changed"] = _gate(decide_alone, LIMIT)
     return {**gates, **{name: Gate(partial(judge_by_rule, name)) for name in RULES}}
 
