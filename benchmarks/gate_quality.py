@@ -11,7 +11,7 @@ an unchanged copy, as ``--nnopt-against`` does. Rules that compare two processes
 up to eight against a baseline of ten. All judge the same processes, drawn anew for every comparison.
 
 Where a host has many cores or GPUs, ``--lane`` names places that measure side by side: ``cpu@0-1 cpu@2-3`` for two
-cores each, ``cuda:0@0-7`` for a GPU with eight cores.
+cores each, ``cuda:0@0-7`` for a GPU with eight cores. Lanes of the same GPU take turns on it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from typing import TextIO
 
 import torch
 
+from benchmarks.quality.judging import pools_of
 from benchmarks.quality.lanes import Lane
-from benchmarks.quality.measuring import SLOWDOWNS, Measured, Order, as_child, collect
+from benchmarks.quality.measuring import SLOWDOWNS, Measured, Order, as_child, calibrate_all, collect
 from benchmarks.quality.page import format_page, plot
 
 RESULTS = Path(__file__).parent / "results"
@@ -80,6 +81,11 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no process after so long")
     parser.add_argument("--rounds", type=Path, help="where all rounds are kept, too: a large file")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        help="where the elements of the extra work are kept for further runs on such a machine",
+    )
     parser.add_argument("--evaluate", type=Path, nargs="+", help="judge what --rounds wrote")
     parser.add_argument("--name", default="gate_quality", help="of the files that are written")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -99,20 +105,24 @@ def main() -> None:
 def _measure(arguments: argparse.Namespace, rounds: Path) -> None:
     """Measure into a file of JSON lines, so that what was measured outlives an interruption."""
     lanes: list[Lane] = arguments.lane or [Lane("cpu")]
-    device = "cuda" if lanes[0].is_gpu else "cpu"
     orders = orders_for(
-        device, arguments.unchanged, arguments.changed, _REGIMES[arguments.regime], arguments.base_every
+        lanes[0].torch_device.type,
+        arguments.unchanged,
+        arguments.changed,
+        _REGIMES[arguments.regime],
+        arguments.base_every,
     )
     command = f"python -m benchmarks.gate_quality {' '.join(sys.argv[1:])}".strip()
     heading = f"Made by `{command}` on {describe_machine(lanes)}."
+    kept: Path | None = arguments.calibration
+    elements = json.loads(kept.read_text(encoding="utf-8")) if kept is not None and kept.is_file() else None
     with rounds.open("w", encoding="utf-8", buffering=1) as file:
         file.write(json.dumps(heading) + "\n")
-        collect(
-            lanes,
-            orders,
-            seconds=arguments.seconds,
-            keep=lambda rows: _append(file, rows),
-        )
+        if elements is None:
+            elements = calibrate_all(lanes)
+        if kept is not None:
+            kept.write_text(json.dumps(elements), encoding="utf-8")
+        collect(lanes, orders, elements, seconds=arguments.seconds, keep=lambda rows: _append(file, rows))
 
 
 def _append(file: TextIO, rows: Sequence[object]) -> None:
@@ -127,6 +137,8 @@ def _read(rounds: Path) -> tuple[str, list[Measured]]:
 
 def _write(parts: Sequence[tuple[str, list[Measured]]], name: str) -> None:
     measured = [m for _, found in parts for m in found]
+    if not all(pool.by_slowdown.get(0.0) for pool in pools_of(measured).values()):
+        raise SystemExit("too few unchanged processes were measured to judge anything; allow more --seconds")
     headings = [line for heading, _ in parts for line in (heading, "")]
     page = format_page(measured, [*headings, f"![Share of comparisons that fail, by slowdown]({name}.svg)"])
     print(page)

@@ -1,4 +1,4 @@
-"""Where processes measure: one lane a GPU, or a few cores each, side by side on one host."""
+"""Where processes measure: a GPU, or a few cores each, side by side on one host."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Lane:
     def is_gpu(self) -> bool:
         """Whether models run on a GPU."""
         return self.device != "cpu"
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device as the lane's own processes name it."""
+        return torch.device("cuda" if self.is_gpu else "cpu")
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the lane's processes, in which its GPU is the only one."""
