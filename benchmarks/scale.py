@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 from benchmarks import scale_data as data
 from pytest_nnopt.baseline.store import BaselineStore
@@ -40,6 +41,7 @@ RESULT = ROOT / "benchmarks" / "results" / "scale.md"
 CASES = 10_000
 POINTS_OF_A_CASE = 1_000
 POINTS = 1_000_000
+CALLS = 5
 WRITERS = 64
 WRITES = 10_000
 WRITES_OF_THE_PEER = 1_000
@@ -96,6 +98,18 @@ class Section:
         return "\n".join(lines)
 
 
+_LAUNCHER = """\
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+status = subprocess.call(sys.argv[2:])
+seconds = time.perf_counter() - start
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    json.dump([status, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024], file)
+"""
+"""Starts a process from a small one: Linux takes the memory of the one that starts it for its own peak."""
+
+
 def run(*command: str, cwd: Path = ROOT, paths: Sequence[Path] = ()) -> Ended:
     """Run a process to its end.
 
@@ -103,17 +117,15 @@ def run(*command: str, cwd: Path = ROOT, paths: Sequence[Path] = ()) -> Ended:
         RuntimeError: it failed.
     """
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *paths)))}
-    with tempfile.TemporaryFile("w+") as output:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, cwd=cwd, env=variables, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        text = output.read()
-    if process.returncode != 0:
-        raise RuntimeError(f"{command!r} failed:\n{text[-2000:]}")
-    return Ended(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, text)
+    with tempfile.NamedTemporaryFile("r") as figures:
+        launched = (sys.executable, "-I", "-S", "-c", _LAUNCHER, figures.name, *command)
+        done = subprocess.run(
+            launched, cwd=cwd, env=variables, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        status, *measured = json.load(figures)
+    if status != 0:
+        raise RuntimeError(f"{command!r} failed:\n{done.stdout[-2000:]}")
+    return Ended(*measured, done.stdout)
 
 
 def read_and_compare(folder: Path, cases: int, peer_paths: Sequence[Path]) -> list[Row]:
@@ -194,7 +206,7 @@ def _changes_below(folder: Path) -> Iterator[Callable[[], tuple[str, str]]]:
 
 def ask_history(urls: dict[str, str], points: int, points_of_a_case: int) -> list[Row]:
     """Time ``nnopt history CASE`` over a history of many points."""
-    rows = []
+    rows: list[Row] = []
     for kind, url in urls.items():
         _tell(f"history {kind}")
         if kind == "s3":
@@ -202,16 +214,18 @@ def ask_history(urls: dict[str, str], points: int, points_of_a_case: int) -> lis
         data.fill_history(url, points, points_of_a_case)
         call = "from pytest_nnopt.cli import main; main()"
         command = (sys.executable, "-c", call, "history", data.case_id(0), "--history", url)
-        first, second = run(*command), run(*command)
+        first = run(*command)
         assert "change: " in first.output, first.output
-        rows.append(
-            (kind, format_seconds(first.seconds), *_figures(second.seconds, second.cpu_seconds, second.peak_bytes))
-        )
-    bare = run(sys.executable, "-c", "from pytest_nnopt.cli import main; main()", "config")
-    rows.append(
-        ("`nnopt config`, which asks no store", "-", *_figures(bare.seconds, bare.cpu_seconds, bare.peak_bytes))
-    )
+        rows.append((kind, format_seconds(first.seconds), *_median_figures(command)))
+    bare = (sys.executable, "-c", "from pytest_nnopt.cli import main; main()", "config")
+    rows.append(("`nnopt config`, which asks no store", "-", *_median_figures(bare)))
     return rows
+
+
+def _median_figures(command: Sequence[str]) -> tuple[str, str, str]:
+    """Run a command several times and return its wall time, CPU time and memory."""
+    ended = [run(*command) for _ in range(CALLS)]
+    return _figures(*(median(getattr(one, what) for one in ended) for what in ("seconds", "cpu_seconds", "peak_bytes")))
 
 
 def _load_clients() -> None:
@@ -361,7 +375,7 @@ def history_section(urls: dict[str, str], points: int) -> Section:
     return Section(
         f"Asking `nnopt history CASE` of {points} points",
         f"A process from start to end, on a case with {of_a_case} points in which one change is found. Asked for: 1 s.",
-        ("store", "first call", "second call", "its CPU time", "memory"),
+        ("store", "first call", f"median of {CALLS} further", "their CPU time", "memory"),
         ask_history(urls, points, of_a_case),
     )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timezone
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_nnopt.errors import HistoryError
@@ -16,7 +17,6 @@ from pytest_nnopt.urls import redacted
 
 try:
     import sqlalchemy as sa
-    from sqlalchemy.dialects import postgresql, sqlite
 except ImportError as error:  # pragma: no cover
     raise HistoryError(
         "a history in a database needs SQLAlchemy; install it with pip install 'pytest-nnopt[sql]'"
@@ -64,7 +64,6 @@ _LABEL_COLUMNS = (
     "processes",
     "log_ratio",
 )
-_INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 _CREATION_LOCK = 0x6E6E6F7074
 """Any number that all writers share: two that create the tables at once take turns."""
 
@@ -138,15 +137,19 @@ class DatabaseHistory:
             raise HistoryError(f"{place} is gone; run again")
         return require_label(parse_entry(text, place), label, place)
 
+    def _insert_if_new(self, table: sa.Table, values: Mapping[str, object]) -> Any:
+        """Return an insertion that leaves alone what is there; each dialect has its own, and is imported for it."""
+        dialect = import_module(f"sqlalchemy.dialects.{self._engine.dialect.name}")
+        return dialect.insert(table).values(values).on_conflict_do_nothing()
+
     def _add(self, connection: Connection, entry: Entry) -> None:
         label, text = Label.of(entry), entry.to_text()
         key = _case_key(entry.case)
-        insert = _INSERTS[self._engine.dialect.name]
-        connection.execute(insert(CASES).values(case_key=key, case_id=entry.case).on_conflict_do_nothing())
+        connection.execute(self._insert_if_new(CASES, {"case_key": key, "case_id": entry.case}))
         values = {name: getattr(label, name) for name in _LABEL_COLUMNS}
         values["recorded"] = label.recorded.replace(tzinfo=None)
         row = {**values, "case_key": key, "branch": entry.branch, "outcome": entry.outcome.value, "entry": text}
-        connection.execute(insert(ENTRIES).values(row).on_conflict_do_nothing())
+        connection.execute(self._insert_if_new(ENTRIES, row))
         if self._stored(connection, key, values) != text:
             raise HistoryError(
                 f"run {entry.run} has added {entry.case!r} to the history {self.name} already, with other content; "

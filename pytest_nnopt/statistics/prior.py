@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import digamma, polygamma
+import scipy
 
 from pytest_nnopt.errors import MeasurementError
 
@@ -99,11 +99,11 @@ def pool_variances(
     floor = 1e-5 * float(np.median(values))
     if floor == 0:
         return fallback
-    centred = np.log(np.maximum(values, floor)) - digamma(half_df) + np.log(half_df)
-    spread = float(np.var(centred, ddof=1) - np.mean(polygamma(1, half_df)))
+    centred = np.log(np.maximum(values, floor)) - scipy.special.digamma(half_df) + np.log(half_df)
+    spread = float(np.var(centred, ddof=1) - np.mean(scipy.special.polygamma(1, half_df)))
     df = 2 * _inverse_trigamma(spread) if spread > 0 else math.inf
     df = min(max(df, _MINIMUM_DEGREES_OF_FREEDOM), _MAXIMUM_DEGREES_OF_FREEDOM)
-    return VariancePrior(math.exp(float(np.mean(centred) + digamma(df / 2)) - math.log(df / 2)), df)
+    return VariancePrior(math.exp(float(np.mean(centred) + scipy.special.digamma(df / 2)) - math.log(df / 2)), df)
 
 
 def sample_variance(estimates: Sequence[ProcessEstimate]) -> tuple[float, int] | None:
@@ -119,6 +119,6 @@ def _inverse_trigamma(value: float) -> float:
     """Solve trigamma(x) = value for a positive value by Newton's method on 1/trigamma (Smyth 2004, appendix)."""
     x = 0.5 + 1 / value
     for _ in range(_NEWTON_STEPS):
-        trigamma = float(polygamma(1, x))
-        x += trigamma * (1 - trigamma / value) / float(polygamma(2, x))
+        trigamma = float(scipy.special.polygamma(1, x))
+        x += trigamma * (1 - trigamma / value) / float(scipy.special.polygamma(2, x))
     return x
