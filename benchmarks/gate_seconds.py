@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "gate_seconds.md"
+RESULTS = ROOT / "benchmarks" / "results"
 MODELS = ("small", "medium", "large")
 TESTS = """
 import pytest
@@ -64,41 +65,64 @@ def run(folder: Path, name: str, *options: str) -> tuple[float, dict[str, Any]]:
     return seconds, case
 
 
-def main() -> None:
-    """Record, run, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
-    device = ["--nnopt-device=cuda"] if torch.cuda.is_available() else []
-    rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "test_models.py").write_text(TESTS, encoding="utf-8")
-        (folder / "pyproject.toml").write_text("[tool.nnopt]\n", encoding="utf-8")
-        for model in MODELS:
-            recording, _ = run(folder, model, "--nnopt-update", *device)
-            compiles = [run(folder, model, "--nnopt-only=compile", *device)[0] for _ in range(rounds)]
-            gates = [run(folder, model, "--nnopt-baseline", *device) for _ in range(rounds)]
-            compiling = statistics.median(compiles)
-            beyond = statistics.median(seconds for seconds, _ in gates) - compiling
-            processes = statistics.median(len(case["timing"]) for _, case in gates)
-            outcomes = ", ".join(case["outcome"] for _, case in gates)
-            row = f"| {model} | {compiling:.1f} | {beyond:.1f} | {processes:g} | {recording:.0f} | {outcomes} |"
-            print(row, flush=True)
-            rows.append(row)
-    where = torch.cuda.get_device_name() if device else f"{len(os.sched_getaffinity(0))} cores"
+def measure(folder: Path, model: str, rounds: int, device: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the row of a model, and what its gates said where they did not pass it."""
+    recording, _ = run(folder, model, "--nnopt-update", *device)
+    compiles = [run(folder, model, "--nnopt-only=compile", *device)[0] for _ in range(rounds)]
+    gates = [run(folder, model, "--nnopt-baseline", *device) for _ in range(rounds)]
+    compiling = statistics.median(compiles)
+    beyond = statistics.median(seconds for seconds, _ in gates) - compiling
+    processes = statistics.median(len(case["timing"]) for _, case in gates)
+    outcomes = ", ".join(case["outcome"] for _, case in gates)
+    row = f"| {model} | {compiling:.1f} | {beyond:.1f} | {processes:g} | {recording:.0f} | {outcomes} |"
+    unsettled = [
+        f"- {model}, {check['name']} {check['outcome']}: {check['reason']}"
+        for _, case in gates
+        for check in case["checks"]
+        if check["outcome"] not in ("passed", "improved")
+    ]
+    return row, unsettled
+
+
+def format_page(rows: Sequence[str], unsettled: Sequence[str], rounds: int) -> str:
+    """Return the page in Markdown."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     lines = [
         "# What a gate costs beyond compiling",
         "",
         f"Made by `python -m benchmarks.gate_seconds --rounds {rounds}` on {date.today()}: Python "
-        f"{platform.python_version()}, torch {torch.__version__}, {where}. Medians of {rounds} runs of pytest with one "
-        "unchanged case; the first column is the whole run with `--nnopt-only=compile`, imports included.",
+        f"{platform.python_version()}, torch {torch.__version__}, {gpu or f'{len(os.sched_getaffinity(0))} cores'}. "
+        f"Medians of {rounds} runs of pytest with one unchanged case; the first column is the whole run with "
+        "`--nnopt-only=compile`, imports included.",
         "",
         "| model | compile and look, s | gate beyond that, s | processes | recording a baseline, s | outcomes |",
         "|---|---|---|---|---|---|",
         *rows,
+        *(["", "Where a gate did not pass an unchanged model:", "", *unsettled] if unsettled else []),
     ]
-    RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Record, run, print and write; the page is whole after each model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", choices=MODELS, action="append", help="default: all")
+    parser.add_argument("--name", default="gate_seconds", help="of the page")
+    arguments = parser.parse_args()
+    device = ["--nnopt-device=cuda"] if torch.cuda.is_available() else []
+    rows: list[str] = []
+    unsettled: list[str] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "test_models.py").write_text(TESTS, encoding="utf-8")
+        (folder / "pyproject.toml").write_text("[tool.nnopt]\n", encoding="utf-8")
+        for model in arguments.model or MODELS:
+            row, said = measure(folder, model, arguments.rounds, device)
+            rows, unsettled = [*rows, row], [*unsettled, *said]
+            print(row, *said, sep="\n", flush=True)
+            page = format_page(rows, unsettled, arguments.rounds)
+            (RESULTS / f"{arguments.name}.md").write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

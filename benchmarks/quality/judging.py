@@ -139,6 +139,7 @@ def gates_for(device: str, *, with_base: bool) -> Mapping[str, Gate]:
         gates["**this gate**, device time, limit 0.5 %"] = _gate(decide_kernels, DEVICE_LIMIT, DEVICE_TIME_PLAN.looks)
     stored, revision = "**this gate**, stored baseline", "**this gate**, another revision"
     gates[stored] = _gate(decide_relative, LIMIT)
+    gates[f"{stored}, 2 processes at most"] = _gate(decide_relative, LIMIT, DEFAULT_LOOKS[:2])
     gates[f"{stored}, limit {format_percent(CLOSE_LIMIT)}"] = _gate(decide_relative, CLOSE_LIMIT)
     if with_base:
         gates[revision] = replace(_gate(decide_beside, LIMIT), is_beside=True)

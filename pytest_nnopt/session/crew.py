@@ -26,7 +26,8 @@ class Crew:
         start: starts a measuring process, which imports and collects by itself and then waits.
         cache_dir: gives each process the directory for its compiled code; asked once a process is to build.
         environment: what every process must see, too.
-        at_once: how many are alive at a time.
+        at_once: how many are built at a time.
+        ahead: how many more import while those build.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Crew:
         environment: Environment,
         *,
         at_once: int,
+        ahead: int = 0,
     ) -> None:
         self._start = start
         self._cache_dir = cache_dir
         self._environment = environment
         self._at_once = at_once
+        self._most_alive = at_once + ahead
         self._alive = ExitStack()
         self._waiting: deque[MeasuringProcess] = deque()
         self._ready: deque[MeasuringProcess] = deque()
@@ -51,6 +54,8 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for process in self._waiting:
+            process.stop(at_once=True)
         self._alive.__exit__(kind, error, trace)
 
     def prepare(self, count: int) -> None:
@@ -59,7 +64,7 @@ class Crew:
         Raises:
             MeasurementError: one cannot be started.
         """
-        for _ in range(min(count, self._at_once) - len(self._waiting) - len(self._ready)):
+        for _ in range(min(count, self._most_alive) - len(self._waiting) - len(self._ready)):
             process = self._start()
             self._alive.push(process)
             self._waiting.append(process)
@@ -83,13 +88,18 @@ class Crew:
         if not self._ready:
             self._make_ready(expected)
         process = self._ready.popleft()
+        for other in self._waiting:
+            other.pause()
         yield process
         process.stop()
+        for other in self._waiting:
+            other.resume()
 
     def _make_ready(self, expected: int) -> None:
         self.prepare(expected)
-        for process in self._waiting:
+        building = [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
+        for process in building:
             process.build(self._cache_dir())
-        while self._waiting:
-            self._waiting[0].wait_until_ready(self._environment)
-            self._ready.append(self._waiting.popleft())
+        for process in building:
+            process.wait_until_ready(self._environment)
+            self._ready.append(process)

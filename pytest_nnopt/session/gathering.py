@@ -46,7 +46,8 @@ def hired_crew(
 
     On a CPU they reuse the compiled code in ``cache_dir``. On a GPU each compiles anew, since the compiler chooses
     kernels by timing them: two compilations of one model differ by more than two processes with the same kernels.
-    There, one lives at a time, because a device's memory may not hold more.
+    There, one model is built at a time, because a device's memory may not hold more, and the next process imports
+    meanwhile.
     """
     start = partial(MeasuringProcess if launch.ranks is None else TeamProcess, launch, test_id, case_id)
     with contextlib.ExitStack() as stack:
@@ -61,6 +62,7 @@ def hired_crew(
                 cache_dir if is_on_cpu else new_directory,
                 environment,
                 at_once=_AT_ONCE_ON_CPU if is_on_cpu and launch.ranks is None else 1,
+                ahead=0 if is_on_cpu or launch.ranks is not None else 1,
             )
         )
 

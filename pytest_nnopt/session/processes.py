@@ -185,6 +185,14 @@ class MeasuringProcess:
             self._channel.send(Inspect(cache_dir=str(cache_dir)))
         return self._expect(Inspected, self._deadlines.ready_seconds, "inspecting")
 
+    def pause(self) -> None:
+        """Have it and what it has started rest until ``resume``, whatever they are doing."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Have it go on."""
+        self._signal(signal.SIGCONT)
+
     def __enter__(self) -> MeasuringProcess:
         return self
 
@@ -255,9 +263,12 @@ class MeasuringProcess:
 
     def _kill(self) -> None:
         """End the worker and everything it has started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
 
 def measure_in_turns(processes: Sequence[MeasuringProcess], seed: int) -> tuple[ProcessRecord, ...]:

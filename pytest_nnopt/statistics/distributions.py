@@ -22,6 +22,11 @@ def t_tail(statistic: float, degrees_of_freedom: float) -> float:
     return float(scipy.special.stdtr(degrees_of_freedom, -statistic))
 
 
+def chi_square_quantile(level: float, degrees_of_freedom: float) -> float:
+    """Return the value that chi-square exceeds with probability ``level``."""
+    return float(scipy.special.chdtri(degrees_of_freedom, level))
+
+
 @lru_cache(maxsize=1024)
 def binomial_tail(count: int, trials: int, probability: float) -> float:
     """Return the probability of more than ``count`` successes."""

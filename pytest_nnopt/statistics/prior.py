@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 
 from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.statistics.distributions import chi_square_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,6 +54,11 @@ class VariancePrior:
         """Return the belief after seeing squared deviations with their degrees of freedom (Smyth 2004, section 3)."""
         total = self.degrees_of_freedom + degrees_of_freedom
         return VariancePrior((self.degrees_of_freedom * self.variance + sum_of_squares) / total, total)
+
+    def at_least(self, confidence: float) -> VariancePrior:
+        """Return the smallest variance that these degrees of freedom leave room for, with that confidence."""
+        df = self.degrees_of_freedom
+        return VariancePrior(self.variance * df / chi_square_quantile(1 - confidence, df), df)
 
 
 DEFAULT_CPU_PRIOR = VariancePrior(0.027**2, 6.0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pytest_nnopt.statistics.evidence import summarise_processes
+from pytest_nnopt.statistics.evidence import recorded_noise
 from pytest_nnopt.statistics.power import minimum_detectable_effect
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.units import format_percent
@@ -24,6 +25,9 @@ _BASELINE_PROCESSES = 20
 _FINDABLE = 2.0
 """How many times its limit a slowdown may have to be before the gate finds it."""
 _HALVINGS = 40
+
+_TELLING_PROCESSES, _CONFIDENCE = 4, 0.99
+"""So many processes may show that all further ones would be in vain, with that confidence."""
 
 
 def find_unsoundness(timing: Sequence[ProcessRecord]) -> str | None:
@@ -46,12 +50,12 @@ def find_noise(question: Question, timing: Sequence[ProcessRecord]) -> str | Non
     """Say why times are too noisy for the gate: whatever it measured, it would miss twice the tolerated slowdown.
 
     Returns:
-        how noisy they are and what the limit needs; None where the gate can work with them.
+        how noisy they are, what the limit needs and which limit they would do for; None where the gate can work with
+        them.
     """
     if not timing:
         return None
-    limit = question.latency_limit
-    noise = summarise_processes([estimate_of(process) for process in timing], question.prior).noise
+    limit, noise = question.latency_limit, _noise(question, timing)
     findable = _findable(question, noise, limit)
     if findable <= _FINDABLE * limit:
         return None
@@ -59,23 +63,37 @@ def find_noise(question: Question, timing: Sequence[ProcessRecord]) -> str | Non
         f"one process's time varies by {format_percent(noise.standard_deviation)}, so that a slowdown would have to "
         f"reach {format_percent(findable)} to be found; the limit of {format_percent(limit)} needs at most "
         f"{format_percent(_largest_deviation(question, noise, limit))}: quieten the machine, lock its clocks, or raise "
-        "the limit with nnopt_limits(latency=...)"
+        f"the limit with nnopt_limits(latency={_bearable_limit(question, noise, limit)})"
     )
 
 
 def processes_to_record(question: Question, timing: Sequence[ProcessRecord]) -> int:
     """Return how many processes make a baseline with which the gate finds twice the tolerated slowdown.
 
-    As many as are asked for where that suffices, and where no number would; at most twice as many.
+    As many as are asked for where that suffices, and where no number would; at most twice as many. No further ones once
+    a few show that the baseline will be refused for their noise.
     """
     asked, limit = question.recorded_processes, question.latency_limit
     if not asked or len(timing) < asked:
-        return asked
-    noise = summarise_processes([estimate_of(process) for process in timing], question.prior).noise
+        return len(timing) if _is_hopeless(question, timing) else asked
+    noise = _noise(question, timing)
     if _findable(question, noise, limit, 2 * asked) > _FINDABLE * limit:
         return asked
     counts = range(asked, 2 * asked + 1)
     return next(count for count in counts if _findable(question, noise, limit, count) <= _FINDABLE * limit)
+
+
+def _is_hopeless(question: Question, timing: Sequence[ProcessRecord]) -> bool:
+    """Whether even the least noise that these times leave room for is too much."""
+    if len(timing) < _TELLING_PROCESSES:
+        return False
+    least, limit = _noise(question, timing).at_least(_CONFIDENCE), question.latency_limit
+    return _findable(question, least, limit) > _FINDABLE * limit
+
+
+def _noise(question: Question, timing: Sequence[ProcessRecord]) -> VariancePrior:
+    """Return the noise that the gate would take these times for, were they its baseline."""
+    return recorded_noise([estimate_of(process) for process in timing], question.prior)
 
 
 def _findable(
@@ -89,6 +107,14 @@ def _findable(
         limit=limit,
         plan=question.plan,
     )
+
+
+def _bearable_limit(question: Question, noise: VariancePrior, limit: float) -> str:
+    """Return the smallest limit in whole per cent that the gate could keep in this noise; dots where there is none."""
+    for per_cent in range(math.floor(100 * limit) + 1, 101):
+        if _findable(question, noise, per_cent / 100) <= _FINDABLE * per_cent / 100:
+            return f'"{per_cent}%"'
+    return "..."
 
 
 def _largest_deviation(question: Question, noise: VariancePrior, limit: float) -> float:

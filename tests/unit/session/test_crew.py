@@ -41,8 +41,14 @@ class FakeProcess:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        self.log.append(f"{self.name} stops")
+    def pause(self) -> None:
+        self.log.append(f"{self.name} rests")
+
+    def resume(self) -> None:
+        self.log.append(f"{self.name} goes on")
+
+    def stop(self, *, at_once: bool = False) -> None:
+        self.log.append(f"{self.name} {'is killed' if at_once else 'stops'}")
 
 
 @dataclass
@@ -57,8 +63,8 @@ class Starter:
         return FakeProcess(self.log, str(self.started), self.breaks)
 
 
-def make_crew(starter: Starter, at_once: int) -> Crew:
-    return Crew(starter, lambda: Path("cache"), HERE, at_once=at_once)  # type: ignore[arg-type]
+def make_crew(starter: Starter, at_once: int, ahead: int = 0) -> Crew:
+    return Crew(starter, lambda: Path("cache"), HERE, at_once=at_once, ahead=ahead)  # type: ignore[arg-type]
 
 
 def test_a_process_started_ahead_builds_only_when_it_is_needed() -> None:
@@ -80,6 +86,33 @@ def test_none_builds_while_another_measures() -> None:
         *("starts", "starts", "builds", "builds", "is", "is", "measures", "stops", "measures", "stops"),
         *("starts", "builds", "is", "measures"),
     ]
+
+
+def test_the_next_one_imports_while_one_builds_and_rests_while_it_measures() -> None:
+    starter = Starter()
+    with make_crew(starter, 1, ahead=1) as crew:
+        for expected in (3, 2, 1):
+            crew.sample(0, expected=expected)
+    first = (
+        "1 starts",
+        "2 starts",
+        "1 builds in cache",
+        "1 is ready",
+        "2 rests",
+        "1 measures 0",
+        "1 stops",
+        "2 goes on",
+    )
+    second = ("3 starts", "2 builds in cache", "2 is ready", "3 rests", "2 measures 0", "2 stops", "3 goes on")
+    assert starter.log[:15] == [*first, *second]
+    assert starter.started == 3
+
+
+def test_one_that_only_imported_is_not_waited_for() -> None:
+    starter = Starter()
+    with make_crew(starter, 1, ahead=1) as crew:
+        crew.sample(0, expected=2)
+    assert "2 is killed" in starter.log
 
 
 def test_every_sample_comes_from_a_process_that_measured_nothing_before() -> None:

@@ -142,6 +142,30 @@ def test_a_worker_that_dies_in_its_turn_is_named(start: Starter) -> None:
         measure_in_turns([process], 7)
 
 
+def test_a_paused_worker_does_nothing_until_it_goes_on(start: Starter) -> None:
+    process = start(WAIT + READY + ANSWER)
+    process.pause()
+    process.build(Path("cache"))
+    wait_for_state(start.pids[0], "T")
+    process.resume()
+    process.wait_until_ready(HERE)
+    assert process.measure(7) == SAMPLE
+
+
+def wait_for_state(pid: int, state: str) -> None:
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != state:
+        time.sleep(0.01)
+
+
+def test_a_worker_that_has_died_cannot_be_paused_and_harms_nothing(start: Starter) -> None:
+    process = start("")
+    wait_for_state(start.pids[0], "Z")
+    process.pause()
+    process.resume()
+    process.stop()
+    process.pause()
+
+
 def test_a_worker_in_another_environment_is_refused(start: Starter) -> None:
     process = start(READY, ANSWER)
     with pytest.raises(MeasurementError, match=r"sees another environment than this run \(threads: 1 → 2\)"):

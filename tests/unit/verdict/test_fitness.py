@@ -49,7 +49,27 @@ def test_the_same_noise_may_be_too_much_for_a_narrow_limit() -> None:
     text = find_noise(make_question(make_config(latency=0.005)), times)
     assert text is not None
     assert "the limit of 0.50 % needs at most 0.3" in text
-    assert "nnopt_limits(latency=...)" in text
+    assert 'nnopt_limits(latency="1%")' in text
+
+
+def test_the_limit_that_is_named_would_do() -> None:
+    times = tuple(make_process(0.1 * (-1) ** index) for index in range(10))
+    text = find_noise(make_question(make_config(latency=0.05)), times)
+    assert text is not None
+    limit = float(text.rpartition('"')[0].rpartition('"')[2].rstrip("%")) / 100
+    assert find_noise(make_question(make_config(latency=limit)), times) is None
+    assert find_noise(make_question(make_config(latency=limit - 0.01)), times) is not None
+
+
+def test_no_limit_is_named_where_none_would_do() -> None:
+    times = tuple(make_process(2.0 * (-1) ** index) for index in range(10))
+    assert "nnopt_limits(latency=...)" in str(find_noise(make_question(), times))
+
+
+def test_a_single_process_that_went_astray_is_no_noise() -> None:
+    question = make_question(make_config(latency=0.05))
+    quiet, stray = make_timing(count=9), make_process(-0.2)
+    assert find_noise(question, (*quiet, stray)) is None
 
 
 def scattered(sd: float, count: int) -> tuple[ProcessRecord, ...]:
@@ -61,7 +81,7 @@ def scattered(sd: float, count: int) -> tuple[ProcessRecord, ...]:
     [
         pytest.param(0.01, 10, id="ten show enough"),
         pytest.param(0.067, 13, id="some more show enough"),
-        pytest.param(0.30, 10, id="no number would"),
+        pytest.param(0.09, 10, id="no number would"),
     ],
 )
 def test_a_recording_takes_the_processes_that_the_gate_needs(sd: float, wanted: int) -> None:
@@ -69,6 +89,23 @@ def test_a_recording_takes_the_processes_that_the_gate_needs(sd: float, wanted: 
     assert processes_to_record(question, scattered(sd, 9)) == 10
     assert processes_to_record(question, scattered(sd, 10)) == wanted
     assert wanted_processes(question, scattered(sd, 10)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("sd", "count", "wanted"),
+    [
+        pytest.param(0.3, 3, 10, id="three tell too little"),
+        pytest.param(0.3, 4, 4, id="hopeless"),
+        pytest.param(0.08, 5, 10, id="ten may still be quiet enough"),
+    ],
+)
+def test_a_recording_ends_early_where_all_further_processes_would_be_in_vain(
+    sd: float, count: int, wanted: int
+) -> None:
+    question = make_question(make_config(latency=0.05), recorded_processes=10, is_updating=True)
+    times = scattered(sd, count)
+    assert processes_to_record(question, times) == wanted
+    assert wanted == 10 or find_noise(question, times) is not None
 
 
 def test_nothing_is_recorded_unasked() -> None:
