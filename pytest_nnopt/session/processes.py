@@ -186,7 +186,7 @@ class MeasuringProcess:
         return self._expect(Inspected, self._deadlines.ready_seconds, "inspecting")
 
     def pause(self) -> None:
-        """Have it and what it has started rest until ``resume``, whatever they are doing."""
+        """Have it and what it has started rest until ``resume``, whatever they are doing; not to be asked once stopped."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:

@@ -162,8 +162,6 @@ def test_a_worker_that_has_died_cannot_be_paused_and_harms_nothing(start: Starte
     wait_for_state(start.pids[0], "Z")
     process.pause()
     process.resume()
-    process.stop()
-    process.pause()
 
 
 def test_a_worker_in_another_environment_is_refused(start: Starter) -> None:
