@@ -186,7 +186,7 @@ class MeasuringProcess:
         return self._expect(Inspected, self._deadlines.ready_seconds, "inspecting")
 
     def pause(self) -> None:
-        """Have it and what it has started rest until ``resume``, whatever they are doing; not to be asked once stopped."""
+        """Have it and what it has started rest until ``resume``, whatever they do; not once it is stopped."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
