@@ -140,12 +140,15 @@ def _write(parts: Sequence[tuple[str, list[Measured]]], name: str) -> None:
     if not all(pool.by_slowdown.get(0.0) for pool in pools_of(measured).values()):
         raise SystemExit("too few unchanged processes were measured to judge anything; allow more --seconds")
     headings = [line for heading, _ in parts for line in (heading, "")]
-    page = format_page(measured, [*headings, f"![Share of comparisons that fail, by slowdown]({name}.svg)"])
+    has_plot = not all(m.is_stressed for m in measured)
+    plotted = [f"![Share of comparisons that fail, by slowdown]({name}.svg)"] if has_plot else []
+    page = format_page(measured, [*headings, *plotted])
     print(page)
     (RESULTS / f"{name}.md").write_text(page, encoding="utf-8")
     traces = [m.to_json(with_rounds=False) for m in measured]
     (RESULTS / f"{name}_traces.json").write_text(json.dumps(traces) + "\n", encoding="utf-8")
-    plot(measured, RESULTS / f"{name}.svg")
+    if has_plot:
+        plot(measured, RESULTS / f"{name}.svg")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def format_page(rows: Sequence[str], unsettled: Sequence[str], rounds: int) -> s
     lines = [
         "# What a gate costs beyond compiling",
         "",
-        f"Made by `python -m benchmarks.gate_seconds --rounds {rounds}` on {date.today()}: Python "
+        f"Made by `{' '.join(['python -m benchmarks.gate_seconds', *sys.argv[1:]])}` on {date.today()}: Python "
         f"{platform.python_version()}, torch {torch.__version__}, {gpu or f'{len(os.sched_getaffinity(0))} cores'}. "
         f"Medians of {rounds} runs of pytest with one unchanged case; the first column is the whole run with "
         "`--nnopt-only=compile`, imports included.",

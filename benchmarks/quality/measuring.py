@@ -267,7 +267,7 @@ def collect(
     """Measure as ordered, one process at a time on each lane; after so many seconds none is started any more.
 
     Processes share compiled code on a CPU and compile anew on a GPU, as the gate's own do. Where several lanes share a
-    GPU, one process works on it while the others' only import: compiling beside it moves kernels' times by 1 to 4 %.
+    GPU, one process works on it while those of the others only import, since what they compile runs there, too.
 
     Args:
         lanes: where to measure.

@@ -156,8 +156,6 @@ def plot(measured: Sequence[Measured], path: Path) -> None:
 
     mpl.rcParams["svg.hashsalt"] = "gate_quality"
     pools = {key: pool for key, pool in pools_of(measured).items() if not key[1]}
-    if not pools:  # all ran beside a busy neighbour
-        return
     devices = sorted({device for device, _, _ in pools})
     figure = Figure(figsize=(8, 4.5 * len(devices)), layout="constrained")
     for axes, device in zip(figure.subplots(len(devices), squeeze=False)[:, 0], devices, strict=True):

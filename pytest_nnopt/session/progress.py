@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.plain import plain_line
 from pytest_nnopt.units import format_percent
+from pytest_nnopt.verdict import wanted_processes
 from pytest_nnopt.verdict.forecast import describe_forecast, forecast_latency
-from pytest_nnopt.verdict.times import check_latency, check_speedup, wanted_processes
+from pytest_nnopt.verdict.times import check_latency, check_speedup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,7 +93,7 @@ _BELOW, _CLEAR, _UP = "\r\n", "\r\x1b[2K", "\x1b[A"
 
 def describe_progress(question: Question, timing: Sequence[ProcessRecord]) -> str:
     """Say in one line what is measured, how many processes are done, and what they show so far."""
-    wanted = wanted_processes(question, timing)
+    wanted = max(question.recorded_processes, wanted_processes(question, timing))
     processes, case = f"{len(timing)} of {wanted} processes", plain_line(question.case_id)
     if timing:
         figures = [_describe(check) for check in _decided_over_processes(question, timing)]

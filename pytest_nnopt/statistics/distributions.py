@@ -1,6 +1,6 @@
 """Tails of the distributions used, from ``scipy.special``: importing ``scipy.stats`` would cost twice as much.
 
-SciPy loads it when it is first used, in a sixth of a second that commands without a decision need not wait.
+SciPy loads it when it is first used, so that commands without a decision do not wait for it.
 """
 
 from __future__ import annotations

@@ -40,10 +40,8 @@ def judge_drift_since_best(question: Question, observed: Observed, verdict: Verd
 
 def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int:
     """Return how many processes are wanted in all: for the present level, for the best one, and for a recording."""
-    wanted = times.wanted_processes(question, timing)
-    if question.is_updating:
-        return max(wanted, processes_to_record(question, timing))
-    if question.anchor is None or not question.is_comparing:
+    wanted = max(times.wanted_processes(question, timing), processes_to_record(question, timing))
+    if question.is_updating or question.anchor is None or not question.is_comparing:
         return wanted
     return max(wanted, times.wanted_processes(_since(question, question.anchor), timing))
 

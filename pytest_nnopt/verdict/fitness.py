@@ -70,12 +70,16 @@ def find_noise(question: Question, timing: Sequence[ProcessRecord]) -> str | Non
 def processes_to_record(question: Question, timing: Sequence[ProcessRecord]) -> int:
     """Return how many processes make a baseline with which the gate finds twice the tolerated slowdown.
 
-    As many as are asked for where that suffices, and where no number would; at most twice as many. No further ones once
-    a few show that the baseline will be refused for their noise.
+    First a few, which may show that the baseline will be refused for their noise. Then as many as are asked for where
+    that suffices, and where no number would; at most twice as many.
     """
     asked, limit = question.recorded_processes, question.latency_limit
-    if not asked or len(timing) < asked:
+    if len(timing) < min(asked, _TELLING_PROCESSES):
+        return min(asked, _TELLING_PROCESSES)
+    if len(timing) < asked:
         return len(timing) if _is_hopeless(question, timing) else asked
+    if not asked:
+        return 0
     noise = _noise(question, timing)
     if _findable(question, noise, limit, 2 * asked) > _FINDABLE * limit:
         return asked
@@ -85,8 +89,6 @@ def processes_to_record(question: Question, timing: Sequence[ProcessRecord]) -> 
 
 def _is_hopeless(question: Question, timing: Sequence[ProcessRecord]) -> bool:
     """Whether even the least noise that these times leave room for is too much."""
-    if len(timing) < _TELLING_PROCESSES:
-        return False
     least, limit = _noise(question, timing).at_least(_CONFIDENCE), question.latency_limit
     return _findable(question, least, limit) > _FINDABLE * limit
 

@@ -31,7 +31,7 @@ _SHOWN_OPERATORS = 4
 
 
 def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int:
-    """Return how many processes are wanted in all: for a recording, or for the next look of a timing decision.
+    """Return how many processes are wanted in all: for the next look of a timing decision.
 
     Decisions look only when that many are there. To look in between would spend what is set aside for the next look.
     """
@@ -43,7 +43,7 @@ def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int
     )
     looks = [decision.next_look or 0 for decision in decisions if decision is not None]
     confirming = confirming_look(absolute)
-    return max(1, question.recorded_processes, len(timing), confirming, *looks)
+    return max(1, len(timing), confirming, *looks)
 
 
 def check_speedup(question: Question, timing: Sequence[ProcessRecord]) -> Check:

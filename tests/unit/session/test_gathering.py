@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.session.gathering import gather_timing
+from pytest_nnopt.verdict.fitness import find_noise
 from tests.builders import make_evidence, make_process, make_question
 
 if TYPE_CHECKING:
@@ -47,6 +48,14 @@ def test_a_recording_says_ahead_how_many_are_coming() -> None:
     source = FakeSource([0.0] * 8)
     gather_timing(source, make_comparison(recorded_processes=3), (), budget_seconds=60, now=source.now)
     assert source.expected == [3, 2, 1]
+
+
+def test_a_recording_that_will_be_refused_for_its_noise_ends_after_a_few_processes() -> None:
+    source = FakeSource([0.0, 1.0] * 5)
+    question = make_question(is_updating=True, recorded_processes=10)
+    timing, problem = gather_timing(source, question, (), budget_seconds=60, now=source.now)
+    assert (len(timing), problem) == (4, None)
+    assert find_noise(question, timing) is not None
 
 
 def test_the_budget_ends_what_stays_open_but_not_before_the_second_process() -> None:

@@ -94,7 +94,8 @@ def test_a_recording_takes_the_processes_that_the_gate_needs(sd: float, wanted: 
 @pytest.mark.parametrize(
     ("sd", "count", "wanted"),
     [
-        pytest.param(0.3, 3, 10, id="three tell too little"),
+        pytest.param(0.3, 3, 4, id="three tell too little"),
+        pytest.param(0.01, 4, 10, id="quiet"),
         pytest.param(0.3, 4, 4, id="hopeless"),
         pytest.param(0.08, 5, 10, id="ten may still be quiet enough"),
     ],
@@ -105,7 +106,12 @@ def test_a_recording_ends_early_where_all_further_processes_would_be_in_vain(
     question = make_question(make_config(latency=0.05), recorded_processes=10, is_updating=True)
     times = scattered(sd, count)
     assert processes_to_record(question, times) == wanted
-    assert wanted == 10 or find_noise(question, times) is not None
+    assert wanted != count or find_noise(question, times) is not None
+
+
+def test_a_recording_of_few_processes_takes_no_more() -> None:
+    question = make_question(recorded_processes=2, is_updating=True)
+    assert [processes_to_record(question, scattered(0.01, count)) for count in range(3)] == [2, 2, 2]
 
 
 def test_nothing_is_recorded_unasked() -> None:
