@@ -159,10 +159,18 @@ def _change(now: LeafRecord, before: LeafRecord) -> str | None:
     slack = _slack(now, before)
     for value, recorded in zip(now.sample, before.sample, strict=True):
         if abs(value - recorded) > _lost_digits(recorded) + slack:
-            return f"has {value:.6g} where it had {recorded:.6g}"
+            text, recorded_text = _told_apart(value, recorded)
+            return f"has {text} where it had {recorded_text}"
     if now.norm is None or before.norm is None or abs(now.norm - before.norm) <= _lost_digits(before.norm) + slack:
         return None
-    return f"has the norm {now.norm:.6g}, had {before.norm:.6g}"
+    text, recorded_text = _told_apart(now.norm, before.norm)
+    return f"has the norm {text}, had {recorded_text}"
+
+
+def _told_apart(one: float, other: float) -> tuple[str, str]:
+    """Write two different numbers with as few digits, six at least, as let them be told apart."""
+    texts = ((f"{one:.{digits}g}", f"{other:.{digits}g}") for digits in range(6, 18))  # 17 digits are all of a float
+    return next(pair for pair in texts if pair[0] != pair[1])
 
 
 def _lost_digits(recorded: float) -> float:

@@ -60,8 +60,10 @@ class TestReference:
     def test_what_writing_nine_digits_loses_is_no_change(self) -> None:
         recorded = level(norm=1.23456789, sample=(0.123456789, -0.25))
         assert drift(level(norm=1.2345678915, sample=(0.1234567894, -0.25)), recorded) == Drift()
-        assert drift(level(norm=1.23456791, sample=(0.123456789, -0.25)), recorded).changed
-        assert drift(level(norm=1.23456789, sample=(0.12345683, -0.25)), recorded).changed
+        norm = drift(level(norm=1.23456791, sample=(0.123456789, -0.25)), recorded)
+        assert norm.changed == ("output has the norm 1.23456791, had 1.23456789",)
+        value = drift(level(norm=1.23456789, sample=(0.12345683, -0.25)), recorded)
+        assert value.changed == ("output has 0.12345683 where it had 0.12345679",)
 
     def test_values_that_are_noise_themselves_may_differ(self) -> None:
         noise: dict[str, Any] = {"norm": 1e-17, "reference_nrmse": 1e9, "sample": (1e-17, 3e-18)}
