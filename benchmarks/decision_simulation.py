@@ -18,8 +18,9 @@ from statistics import fmean, median
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord, RatioRecord
 from pytest_nnopt.model import Outcome
-from pytest_nnopt.statistics.decision import Decision, decide_minimum, decide_regression
+from pytest_nnopt.statistics.decision import Decision, decide_change, decide_minimum, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.family import plan_for_suite
 from pytest_nnopt.statistics.power import minimum_detectable_effect
@@ -31,6 +32,8 @@ from pytest_nnopt.statistics.prior import (
     pool_prior,
 )
 from pytest_nnopt.statistics.sequential import SequentialPlan
+from pytest_nnopt.verdict.device_time import DEVICE_TIME_PLAN, decide_device_time
+from pytest_nnopt.verdict.revisions import revisions_prior
 
 RESULT = Path(__file__).parent / "results" / "decision_simulation.md"
 SUITE_SIZE = 200
@@ -405,6 +408,113 @@ def tabulate_promises(cases: int) -> Iterator[str]:
                 )
 
 
+def tabulate_revisions(cases: int) -> Iterator[str]:
+    """Two revisions in every process, at a limit of 1 %, by what processes differ by beyond their blocks' scatter."""
+    yield from header(
+        "device",
+        "blocks' scatter",
+        "differs between processes by",
+        "false alarms",
+        "2 % slower found",
+        "the same, within 2",
+        "5 % slower found within 2",
+    )
+    rows = ((False, 0.004, (0.0, 0.003, 0.007, 0.015)), (True, 0.004, (0.003, 0.01, 0.03)))
+    for is_on_gpu, within, differences in rows:
+        for between in differences:
+            same, slower, much_slower = (
+                simulate_revisions(within, between, change=change, is_on_gpu=is_on_gpu, cases=cases)
+                for change in (0.0, 0.02, 0.05)
+            )
+            yield (
+                f"| {'GPU' if is_on_gpu else 'CPU'} | {percent(within)} | {percent(between)} "
+                f"| {percent(same.failed, 2)} | {percent(slower.failed)} "
+                f"| {percent(slower.rate(Outcome.FAILED, within=2))} "
+                f"| {percent(much_slower.rate(Outcome.FAILED, within=2))} |"
+            )
+
+
+def simulate_revisions(within: float, between: float, *, change: float, is_on_gpu: bool, cases: int) -> Tally:
+    """Decide on processes that measured both revisions, adding processes while asked."""
+    rng = np.random.default_rng(zlib.crc32(repr((within, between, change, is_on_gpu)).encode()))
+    decisions = []
+    for _ in range(cases):
+        figures = rng.normal(np.log1p(change), np.hypot(within, between), SequentialPlan().max_processes)
+        samples = [ProcessEstimate(float(figure), within**2, 200) for figure in figures]
+        processes: int | None = 1
+        while processes is not None:
+            seen = samples[:processes]
+            decision = decide_change(seen, limit=0.01, prior=revisions_prior(seen, is_on_gpu=is_on_gpu))
+            processes = decision.next_look
+        decisions.append(decision)
+    return Tally(tuple(decisions))
+
+
+def tabulate_launches(cases: int) -> Iterator[str]:
+    """Kernels' time where chance decides how two of the kernels are launched, the slower ways adding 1.3 % in all."""
+    yield from header(
+        "times compared",
+        "baseline processes",
+        "process SD",
+        "limit",
+        "false alarms",
+        "unchanged code passed",
+        "1 % slower found",
+        "5 % slower found",
+    )
+    for is_known in (False, True):
+        for baseline in (5, 10):
+            for limit in (0.005, 0.02):
+                same, slower, much_slower = (
+                    simulate_launches(baseline, limit, change=change, is_known=is_known, cases=cases)
+                    for change in (0.0, 0.01, 0.05)
+                )
+                yield (
+                    f"| {'by launch' if is_known else 'as they are'} | {baseline} | {percent(KERNEL_SD, 2)} "
+                    f"| {percent(limit)} | {percent(same.failed, 2)} | {percent(same.passed)} "
+                    f"| {percent(slower.failed)} | {percent(much_slower.failed)} |"
+                )
+
+
+KERNEL_SD = 0.0015
+"""What one kernel varies by between processes that launch it alike."""
+
+KERNELS = ((0.52e-3, 0.0), (66e-6, 0.09), (34e-6, 0.08), (60e-6, 0.0))
+"""Seconds of a model's kernels, and by how much each is slower where it is launched in its other way."""
+
+
+def simulate_launches(baseline: int, limit: float, *, change: float, is_known: bool, cases: int) -> Tally:
+    """Decide on kernels' time, adding processes while asked; where launches are unknown, times count as they are."""
+    rng = np.random.default_rng(zlib.crc32(repr((baseline, limit, change, is_known)).encode()))
+
+    def draw(count: int, factor: float) -> list[ProcessRecord]:
+        return [draw_kernels(rng, factor, is_known=is_known) for _ in range(count)]
+
+    decisions = []
+    for _ in range(cases):
+        before, now = draw(baseline, 1.0), draw(DEVICE_TIME_PLAN.max_processes, 1 + change)
+        processes: int | None = 1
+        while processes is not None:
+            decision = decide_device_time(now[:processes], before, limit)
+            processes = decision.next_look
+        decisions.append(decision)
+    return Tally(tuple(decisions))
+
+
+def draw_kernels(rng: np.random.Generator, factor: float, *, is_known: bool) -> ProcessRecord:
+    """Draw what one process measures of all kernels, each launched in one of its ways."""
+    kernels = {}
+    for index, (seconds, excess) in enumerate(KERNELS):
+        is_other = bool(rng.random() < 0.5)
+        taken = seconds * (1 + excess * is_other) * factor * float(np.exp(rng.normal(0, KERNEL_SD)))
+        launch = f"grid {64 if is_other else 128}" if is_known else None
+        kernels[f"kernel_{index}"] = KernelRecord.model_construct(count=1.0, seconds=taken, launch=launch)
+    ratio = RatioRecord.model_construct(log_ratio=0.0, variance=0.0, blocks=1, drift=None)
+    return ProcessRecord.model_construct(
+        seconds={}, candidate_to_reference=ratio, warmup_seconds=0.0, is_steady=True, kernels=kernels
+    )
+
+
 def header(*columns: str) -> Iterator[str]:
     """Write a table's first two lines."""
     yield f"| {' | '.join(columns)} |"
@@ -435,6 +545,17 @@ SECTIONS: tuple[tuple[str, str, Callable[[int], Iterator[str]]], ...] = (
     ),
     ("Size of the baseline", "Mixed noise, normal.", tabulate_baselines),
     ("Quiet machines and device time", "Student's t with 5 degrees of freedom.", tabulate_quiet_machines),
+    (
+        "Two revisions in one process",
+        "Normal scatter, a limit of 1 %; what is believed of a process is its blocks' scatter and a little more.",
+        tabulate_revisions,
+    ),
+    (
+        "Kernels that are launched by chance",
+        "The compiler times ways to launch a kernel and takes the fastest, which differs from process to process. "
+        "By launch, a kernel is compared with those of the baseline that were launched alike.",
+        tabulate_launches,
+    ),
     ("A declared speedup of 1.15", "Mixed noise, Student's t with 5 degrees of freedom.", tabulate_minimum),
     ("Promised and found", "One look, normal noise; 95 % are promised.", tabulate_promises),
 )

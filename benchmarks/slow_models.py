@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-MOST_ELEMENTS = 2**24
-PASSES = 64
+MOST_ELEMENTS = {"cpu": 2**24, "cuda": 2**27}
+PASSES = {"cpu": 64, "cuda": 16}
+"""How often the extra work goes over its elements. Each time costs the eager model two launches, so that on a GPU few
+leave the pace to the device."""
+
 LEAST_ELEMENTS = {"cpu": 64, "cuda": 2**20}
 """Extra elements of a model that counts as unchanged: the kernel that works on them is there in every version. On a GPU
 they are enough to occupy all of it, so that more of them cost more."""
@@ -21,18 +24,20 @@ class Busy(nn.Module):
     Args:
         model: what it does otherwise.
         elements: on how many single elements the arithmetic works, at most ``MOST_ELEMENTS``; its cost grows with them.
+        passes: how often.
     """
 
-    def __init__(self, model: nn.Module, elements: int) -> None:
+    def __init__(self, model: nn.Module, elements: int, passes: int) -> None:
         super().__init__()
         self.model = model
+        self.passes = passes
         self.fill: torch.Tensor
         self.register_buffer("fill", torch.linspace(0.1, 0.9, elements))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the model returns, but for rounding."""
         busy = self.fill
-        for _ in range(PASSES):
+        for _ in range(self.passes):
             busy = torch.sqrt(busy + 0.1)
         output: torch.Tensor = self.model(x) + 1e-12 * busy.sum()
         return output
@@ -65,7 +70,7 @@ CPU_MODELS: Mapping[str, Make] = {
 
 GPU_MODELS: Mapping[str, Make] = {
     "small": lambda: (feed_forward(256, 4).eval(), torch.randn(64, 256)),
-    "medium": lambda: (feed_forward(1024, 6).eval(), torch.randn(1024, 1024)),
-    "large": lambda: (convolutions().eval(), torch.randn(32, 3, 128, 128)),
+    "medium": lambda: (feed_forward(2048, 6).eval(), torch.randn(2048, 2048)),
+    "large": lambda: (convolutions().eval(), torch.randn(256, 3, 128, 128)),
 }
-"""The first is paced by the host, the others by the GPU."""
+"""The first is paced by the host; the others by the GPU, for 2 to 5 ms a call."""

@@ -46,10 +46,11 @@ from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR
 from pytest_nnopt.statistics.sequential import DEFAULT_LOOKS
 from pytest_nnopt.torch_backend.facts import current_environment
+from pytest_nnopt.torch_backend.isolation import probe_instruction_sets
 from pytest_nnopt.torch_backend.threads import thread_count
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
-from pytest_nnopt.verdict.revisions import REVISIONS_PRIOR
+from pytest_nnopt.verdict.revisions import revisions_prior
 
 if TYPE_CHECKING:
     from pytest_nnopt.environment import Environment
@@ -160,6 +161,7 @@ def collect(minutes: float) -> list[Measured]:
     """Measure in rounds for about so many minutes, after what fills the caches."""
     found: list[Measured] = []
     with ExitStack() as stack, thread_count(None):
+        probe_instruction_sets()
         environment = current_environment(torch.device("cpu"))
         repository = Repository(stack)
         for case in CASES:
@@ -197,7 +199,8 @@ def candidates_over_eager(measured: Measured) -> Sides:
 
 def decide_in_one(drawn: Sequence[Sides], _: Sequence[Sides]) -> Decision:
     """Decide as a run does whose processes have measured both revisions."""
-    return decide_change([sides[0] for sides in drawn], limit=LIMIT, prior=REVISIONS_PRIOR)
+    samples = [sides[0] for sides in drawn]
+    return decide_change(samples, limit=LIMIT, prior=revisions_prior(samples, is_on_gpu=False))
 
 
 def decide_in_two(drawn: Sequence[Sides], _: Sequence[Sides]) -> Decision:

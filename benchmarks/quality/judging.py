@@ -20,8 +20,8 @@ from pytest_nnopt.statistics.sequential import DEFAULT_LOOKS, SequentialPlan
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.absolute import SESSION_SHARE, absolute_estimates
-from pytest_nnopt.verdict.device_time import DEVICE_TIME_PLAN, decide_device_seconds
-from pytest_nnopt.verdict.revisions import REVISIONS_PRIOR
+from pytest_nnopt.verdict.device_time import DEVICE_TIME_PLAN, decide_device_estimates, device_estimates
+from pytest_nnopt.verdict.revisions import revisions_prior
 
 LIMIT = 0.05
 CLOSE_LIMIT = 0.02
@@ -119,13 +119,14 @@ def decide_beside(now: Sequence[Measured], before: Sequence[Measured], factor: f
     """Decide by two revisions that every process measured side by side."""
     ratios = [m.beside for m in now if m.beside is not None]
     samples = [ProcessEstimate(ratio.log_ratio, ratio.variance, ratio.blocks) for ratio in ratios]
-    return decide_change(_slowed(samples, factor), limit=limit, prior=REVISIONS_PRIOR, plan=SequentialPlan())
+    prior = revisions_prior(samples, is_on_gpu=now[0].device == "cuda")
+    return decide_change(_slowed(samples, factor), limit=limit, prior=prior, plan=SequentialPlan())
 
 
 def decide_kernels(now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float) -> Decision:
     """Decide by the kernels' own time."""
-    seconds = [[m.record.device_seconds or math.nan for m in side] for side in (now, before)]
-    return decide_device_seconds([factor * value for value in seconds[0]], seconds[1], limit)
+    candidates, baseline = device_estimates([m.record for m in now], [m.record for m in before])
+    return decide_device_estimates(_slowed(candidates, factor), baseline, limit)
 
 
 def _slowed(estimates: Sequence[ProcessEstimate], factor: float) -> list[ProcessEstimate]:

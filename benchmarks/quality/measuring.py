@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.slow_models import CPU_MODELS, GPU_MODELS, LEAST_ELEMENTS, MOST_ELEMENTS, Busy, Make
+from benchmarks.slow_models import CPU_MODELS, GPU_MODELS, LEAST_ELEMENTS, MOST_ELEMENTS, PASSES, Busy, Make
 from pytest_nnopt.baseline.schema import ProcessRecord, RatioRecord
 from pytest_nnopt.measurement.allocator import keep_freed_memory
 from pytest_nnopt.measurement.engine import Plan
@@ -113,7 +113,9 @@ def eager_side(make: Make, elements: int, device: torch.device) -> Side:
     torch.manual_seed(0)
     model, x = make()
     mode = ExecutionMode.capture(is_training_step=False)
-    return build_side(PairRequest(Busy(model, elements).eval(), (x,), {}, mode=mode), device=str(device))
+    return build_side(
+        PairRequest(Busy(model, elements, PASSES[device.type]).eval(), (x,), {}, mode=mode), device=str(device)
+    )
 
 
 def time_alone(side: Side, device: torch.device) -> tuple[float, ...]:
@@ -191,7 +193,7 @@ def calibrate(make: Make, device: torch.device) -> dict[str, int]:
         return _cost(time_sides([plain], [slow], device, Plan()), plain, device)
 
     elements, cost = 4 * least, 0.0
-    while cost < _CLEAR_COST and elements < MOST_ELEMENTS:
+    while cost < _CLEAR_COST and elements < MOST_ELEMENTS[device.type]:
         elements *= 4
         cost = cost_of(elements)
     found = {"0.0": least}

@@ -116,10 +116,12 @@ class KernelRecord(Record):
     Attributes:
         count: launches per call.
         seconds: its own time per call, all launches together.
+        launch: how it is launched, in words: equal text means equal launches. None of a copy, or where it is unknown.
     """
 
     count: Annotated[float, Field(gt=0, le=1e9)]
     seconds: Seconds
+    launch: Annotated[str, Field(max_length=400)] | None = None
 
 
 class LeafRecord(Record):

@@ -23,7 +23,8 @@ _ASKED_OF_THE_BASELINE = (CheckName.LATENCY, CheckName.DEVICE_TIME, CheckName.ME
 def describe_run(gate: Gate, test_ids: Sequence[str]) -> list[str]:
     """Return the lines that announce a run of these tests. Neither torch nor a GPU is asked for it."""
     asked = ", ".join(name.value for name in _asked(gate))
-    lines = [f"nnopt: {format_count(len(test_ids), 'test')} on {_this_host().name}; checks: {asked or 'none'}"]
+    device = "" if gate.settings.device in (None, "cpu") else f" with {gate.settings.device}"
+    lines = [f"nnopt: {format_count(len(test_ids), 'test')} on {_this_host().name}{device}; checks: {asked or 'none'}"]
     if gate.purpose is Purpose.UPDATE:
         return [*lines, f"nnopt: baselines are recorded in {_recorded_in(gate)}{_also_recorded(gate)}"]
     if gate.base is not None:

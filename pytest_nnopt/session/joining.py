@@ -113,8 +113,12 @@ def join_environments(environments: Sequence[Environment]) -> Environment:
 
 
 def _slowest(kernels: Sequence[KernelRecord]) -> KernelRecord:
+    """Return the largest figures of one kernel; how it was launched only where all ranks agree."""
+    launches = {kernel.launch for kernel in kernels}
     return KernelRecord(
-        count=max(kernel.count for kernel in kernels), seconds=max(kernel.seconds for kernel in kernels)
+        count=max(kernel.count for kernel in kernels),
+        seconds=max(kernel.seconds for kernel in kernels),
+        launch=launches.pop() if len(launches) == 1 else None,
     )
 
 

@@ -151,7 +151,10 @@ class MeasuringProcess:
 
     def build(self, cache_dir: Path) -> None:
         """Have the case built and compiled, with compiled code kept in ``cache_dir``; does not wait for it."""
-        self._tell(Build(cache_dir=str(cache_dir)), "getting ready")
+        from pytest_nnopt.torch_backend.isolation import known_instruction_sets
+
+        message = Build(cache_dir=str(cache_dir), instruction_sets=known_instruction_sets())
+        self._tell(message, "getting ready")
 
     def wait_until_ready(self, environment: Environment) -> None:
         """Wait until the case is built and compiled, in the same environment as this run's."""

@@ -22,10 +22,14 @@ from pytest_nnopt.results import CaseMessage
 
 
 class Build(Record):
-    """Build and compile the case, with compiled code kept in ``cache_dir``."""
+    """Build and compile the case, with compiled code kept in ``cache_dir``.
+
+    ``instruction_sets``: what the run knows of this host's vector instructions; empty where it has not looked.
+    """
 
     type: Literal["build"] = "build"
     cache_dir: str
+    instruction_sets: tuple[str, ...] = ()
 
 
 class Ready(Record):

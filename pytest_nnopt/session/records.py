@@ -50,7 +50,7 @@ def record_process(timed: Timed) -> ProcessRecord:
 
 def _kernels(profile: DeviceProfile) -> dict[str, KernelRecord]:
     return {
-        name: KernelRecord(count=kernel.count_per_call, seconds=kernel.seconds_per_call)
+        name: KernelRecord(count=kernel.count_per_call, seconds=kernel.seconds_per_call, launch=kernel.launch)
         for name, kernel in profile.kernels.items()
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -123,6 +123,7 @@ class WorkerRole:
     def _obey(self, case: Measurable, inspect: Callable[[Path], Evidence] | None) -> None:
         while (message := self.channel.receive()) is not None:
             if isinstance(message, Build):
+                _trust(message.instruction_sets)
                 case.prepare_timing(Path(message.cache_dir))
                 self.channel.send(Ready(environment=dict(case.environment.fields)))
             elif isinstance(message, Measure):
@@ -139,6 +140,14 @@ class WorkerRole:
         self.channel.send(Turn())
         if not isinstance(self.channel.receive(), Turn):
             raise MeasurementError("the run that started this process is gone")
+
+
+def _trust(instruction_sets: Sequence[str]) -> None:
+    """Believe what the run has found out of this host; torch is loaded only where there is something to believe."""
+    if instruction_sets:
+        from pytest_nnopt.torch_backend.isolation import trust_instruction_sets
+
+        trust_instruction_sets(instruction_sets)
 
 
 def _inspected(inspect: Callable[[Path], Evidence], cache_dir: Path) -> Inspected:

@@ -6,13 +6,18 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
     from pytest_nnopt.measurement.clock import Clock
+    from pytest_nnopt.measurement.engine import Plan
+
+GPU_BLOCK_SECONDS = 0.01
+"""Time one block gives to one variant on a GPU, where a timing begins on an idle device: what the host takes to launch
+the first call must be little beside the whole, or it is the host's pace that is measured."""
 
 SINGLE_CALLS = 21
 """Calls whose median is the wall time of one."""
@@ -104,6 +109,13 @@ class CudaClock:
 def make_clock(device: torch.device, *, has_cold_cache: bool = False) -> Clock:
     """Return the clock that sees all the work of a call on ``device``; a cold cache is a GPU's alone."""
     return CudaClock(device, flushes_cache=has_cold_cache) if device.type == "cuda" else WallClock()
+
+
+def fit_plan(plan: Plan, device: torch.device) -> Plan:
+    """Return a plan whose timings are long enough for the clock of ``device``."""
+    if device.type != "cuda":
+        return plan
+    return replace(plan, block_seconds=max(plan.block_seconds, GPU_BLOCK_SECONDS))
 
 
 def time_single_calls(call: Callable[[], object], device: torch.device, calls: int = SINGLE_CALLS) -> float | None:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch._dynamo
@@ -37,17 +37,37 @@ def isolated_compilation(*, cache_dir: Path | None = None) -> Iterator[None]:
 
 
 @functools.cache
-def probe_instruction_sets() -> None:
-    """Let inductor find out which vector instructions it can use here, with the results in its ordinary cache.
+def probe_instruction_sets() -> tuple[str, ...]:
+    """Let inductor find out which vector instructions it can use here, and return their names.
 
     It compiles and loads a small program for each set, once in a process. Done outside ``isolated_compilation`` these
-    seconds are part of no cold compile, and neither the next case nor a measuring process needs to spend them again.
-    Where it cannot be done, the case's own compilation says why.
+    seconds are part of no cold compile, and what is compiled stays in inductor's ordinary cache. Where it cannot be
+    done, the case's own compilation says why.
     """
     with contextlib.suppress(Exception), warnings_not_raised():
         from torch._inductor import cpu_vec_isa
 
-        cpu_vec_isa.valid_vec_isa_list()
+        return tuple(map(str, cpu_vec_isa.valid_vec_isa_list()))
+    return ()
+
+
+def known_instruction_sets() -> tuple[str, ...]:
+    """Return what ``probe_instruction_sets`` has found out in this process; nothing where it was not asked."""
+    return probe_instruction_sets() if probe_instruction_sets.cache_info().currsize else ()
+
+
+def trust_instruction_sets(names: Sequence[str]) -> None:
+    """Take over what another process of this run has found out: loading a program for each set takes a second.
+
+    Where inductor would ask of other sets, it is left to find out for itself.
+    """
+    with contextlib.suppress(Exception), warnings_not_raised():
+        from torch._inductor import config, cpu_vec_isa
+
+        with config.patch({"cpp.vec_isa_ok": True}):
+            found = tuple(map(str, cpu_vec_isa.valid_vec_isa_list()))
+        if found != tuple(names):
+            cpu_vec_isa.valid_vec_isa_list.cache_clear()
 
 
 def reset_compiler() -> None:

@@ -15,7 +15,7 @@ from pytest_nnopt.measurement.clock import WatchChain
 from pytest_nnopt.measurement.engine import Plan, measure_case
 from pytest_nnopt.measurement.machine import HostProbe, HostWatch, find_concerns
 from pytest_nnopt.model import Variant
-from pytest_nnopt.torch_backend.clock import make_clock
+from pytest_nnopt.torch_backend.clock import fit_plan, make_clock
 from pytest_nnopt.torch_backend.kernels import DeviceProfile, profile_kernels
 from pytest_nnopt.torch_backend.layout import place_copies
 from pytest_nnopt.torch_backend.nvml import open_gpu_watch
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from pytest_nnopt.measurement.engine import Call
     from pytest_nnopt.torch_backend.side import Side
 
-REVISIONS_PLAN = Plan(max_blocks=200, max_seconds=6.0)
+REVISIONS_PLAN = Plan(max_blocks=200, max_seconds=4.5)
 """A process that runs two revisions takes some eight seconds to get ready. Two compiled copies in it differ by 0.9 % in
-40 blocks, and by 0.5 % in 200: little is added from process to process, so that further blocks pay."""
+40 blocks, and by 0.5 % in 200: little is added from process to process, so that further blocks pay. Beyond 4.5 s
+another process pays more: three of them fit into half a minute."""
 
-_MOST_COPIES = 4
+_MOST_COPIES = 3
 _COPYING_SECONDS = 10.0
 """Time that copies of both revisions may take beyond the first of each, which decides how many there are."""
 
@@ -157,9 +158,9 @@ def time_revisions(
     probe = HostProbe()
     before = probe.read()
     with placed[0].references[0].mode.active():
-        sample = measure_case(calls, clock, plan, machine=WatchChain(*watches))
+        sample = measure_case(calls, clock, fit_plan(plan, device), machine=WatchChain(*watches))
         after = probe.read()
-        profiles = [_profile(calls[variant][0], maker, device) for variant, maker in _candidates(head, base)]
+        profiles = [_profile(calls[variant], maker, device) for variant, maker in _candidates(head, base)]
     concerns = (*find_concerns(before, after, torch.get_num_threads()), *([] if gpu is None else gpu.concerns()))
     return TimedRevisions(Timed(sample, concerns, profiles[0]), profiles[1])
 
@@ -176,11 +177,11 @@ def _candidates(head: Maker, base: Maker) -> tuple[tuple[Variant, Maker], ...]:
     return (Variant.CANDIDATE, head), (Variant.BASE_CANDIDATE, base)
 
 
-def _profile(call: Call, maker: Maker, device: torch.device) -> DeviceProfile | None:
+def _profile(copies: Sequence[Call], maker: Maker, device: torch.device) -> DeviceProfile | None:
     if device.type != "cuda":
         return None
     with maker.active():
-        return profile_kernels(call, device)
+        return profile_kernels(copies, device)
 
 
 def _signature(values: object, name: str) -> dict[str, str]:

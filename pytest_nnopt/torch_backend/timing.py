@@ -21,7 +21,7 @@ from pytest_nnopt.measurement.machine import (
 )
 from pytest_nnopt.measurement.team import TeamClock, TeamWatch
 from pytest_nnopt.model import ProcessSample, Variant
-from pytest_nnopt.torch_backend.clock import make_clock, time_single_calls
+from pytest_nnopt.torch_backend.clock import fit_plan, make_clock, time_single_calls
 from pytest_nnopt.torch_backend.kernels import DeviceProfile, profile_kernels
 from pytest_nnopt.torch_backend.nvml import open_gpu_watch
 from pytest_nnopt.torch_backend.yardstick import make_yardstick
@@ -89,10 +89,10 @@ def time_sides(
     probe = HostProbe()
     before = _read_host(probe, team)
     with references[0].mode.active():
-        sample = measure_case(calls, clock, plan, machine=watch)
+        sample = measure_case(calls, clock, fit_plan(plan, device), machine=watch)
         after = _read_host(probe, team)
         wall_seconds = time_single_calls(calls[Variant.CANDIDATE][0], device)
-        profile = profile_kernels(calls[Variant.CANDIDATE][0], device) if device.type == "cuda" else None
+        profile = profile_kernels(calls[Variant.CANDIDATE], device) if device.type == "cuda" else None
     concerns = find_concerns(before, after, torch.get_num_threads() * (1 if team is None else team.size))
     if turn is not None:
         concerns = [concern for concern in concerns if concern.kind is not ConcernKind.LOAD]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,12 @@ _SAME_KERNEL_TIME = 0.03
 """Relative change of one kernel's time that its own noise hides; the sum of all varies by a tenth of it."""
 
 _SHOWN_KERNELS = 5
+
+_LARGEST_FACTOR = 2.0
+"""Ways to launch a kernel between which chance decides are nearer to each other than this."""
+
+Factors = Mapping[tuple[str, str], float]
+"""By kernel and how it is launched: what it takes in the baseline on average, over what it takes launched like this."""
 
 
 def check_device_time(
@@ -57,20 +65,59 @@ def check_device_time(
 
 def decide_device_time(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], limit: float) -> Decision:
     """Decide whether the kernels' own time grew; arguments as of ``check_device_time``."""
-    seconds = [[p.device_seconds for p in processes if p.device_seconds] for processes in (now, before)]
-    return decide_device_seconds(seconds[0], seconds[1], limit)
+    return decide_device_estimates(*device_estimates(now, before), limit)
 
 
-def decide_device_seconds(now: Sequence[float], before: Sequence[float], limit: float) -> Decision:
-    """Decide whether kernels' seconds per call, one figure a process, grew by more than ``limit``."""
-    return decide_regression(
-        _estimates(now), _estimates(before), limit=limit, prior=DEFAULT_DEVICE_TIME_PRIOR, plan=DEVICE_TIME_PLAN
-    )
+def decide_device_estimates(
+    now: Sequence[ProcessEstimate], before: Sequence[ProcessEstimate], limit: float
+) -> Decision:
+    """Decide whether what ``device_estimates`` returns grew by more than ``limit``."""
+    return decide_regression(now, before, limit=limit, prior=DEFAULT_DEVICE_TIME_PRIOR, plan=DEVICE_TIME_PLAN)
 
 
-def _estimates(seconds: Sequence[float]) -> list[ProcessEstimate]:
-    """Return each process's figure as a logarithm; the spread within a process is far below that between them."""
+def device_estimates(
+    now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]
+) -> tuple[list[ProcessEstimate], list[ProcessEstimate]]:
+    """Return the logarithm of each process's kernel seconds per call, those of both sides launched alike.
+
+    The compiler chooses by timing how a kernel is launched, and where two ways are about as fast, chance decides, anew
+    in each process. Where the baseline knows the way a kernel was launched in, its time is therefore multiplied by
+    what the kernel takes on average in the baseline over what it takes launched like this. A kernel that really became
+    slower is slower than the baseline's that were launched in the same way.
+
+    Processes without kernels are left out. The spread within a process is far below that between them.
+    """
+    factors = _launch_factors(before)
+    return _estimates(now, factors), _estimates(before, factors)
+
+
+def _estimates(processes: Sequence[ProcessRecord], factors: Factors) -> list[ProcessEstimate]:
+    seconds = [
+        math.fsum(kernel.seconds * _factor(name, kernel, factors) for name, kernel in process.kernels.items())
+        for process in processes
+        if process.device_seconds
+    ]
     return [ProcessEstimate(math.log(value), 0.0, 1) for value in seconds]
+
+
+def _launch_factors(before: Sequence[ProcessRecord]) -> Factors:
+    found: dict[str, dict[str | None, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for process in before:
+        for name, kernel in process.kernels.items():
+            found[name][kernel.launch].append(kernel.seconds)
+    factors: dict[tuple[str, str], float] = {}
+    for name, by_launch in found.items():
+        usual = statistics.fmean(seconds for some in by_launch.values() for seconds in some)
+        for launch, some in by_launch.items():
+            mean = statistics.fmean(some)
+            is_alike = mean / _LARGEST_FACTOR < usual < mean * _LARGEST_FACTOR
+            if launch is not None and is_alike:
+                factors[name, launch] = usual / mean
+    return factors
+
+
+def _factor(name: str, kernel: KernelRecord, factors: Factors) -> float:
+    return 1.0 if kernel.launch is None else factors.get((name, kernel.launch), 1.0)
 
 
 def _launches(processes: Sequence[ProcessRecord]) -> float:
@@ -113,4 +160,7 @@ def _describe_kernel(name: str, now: KernelRecord | None, before: KernelRecord |
         return f"kernel added: {name} ({format_seconds(now.seconds)} per call)"
     if now is None:
         return f"kernel removed: {name} ({format_seconds(before.seconds)} per call)"
-    return f"kernel {name}: {format_seconds(before.seconds)} → {format_seconds(now.seconds)} per call"
+    launch = ""
+    if now.launch is not None and before.launch is not None and now.launch != before.launch:
+        launch = f", launched with {now.launch} (was {before.launch})"
+    return f"kernel {name}: {format_seconds(before.seconds)} → {format_seconds(now.seconds)} per call{launch}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from pytest_nnopt.statistics.decision import Decision
     from pytest_nnopt.verdict.question import Question
 
-REVISIONS_PRIOR = VariancePrior(0.007**2, 6.0)
-"""Two revisions of one model in one process, in several copies each and 200 blocks: 0.5 % between processes on a quiet
-machine, 0.7 to 0.9 % beside a busy neighbour, where the blocks' own scatter says so, too."""
+_BETWEEN_ON_CPU = VariancePrior(0.003**2, 6.0)
+"""What two processes of identical revisions differ by beyond their blocks' scatter, which makes 82 to 100 % of it."""
+
+_BETWEEN_ON_GPU = VariancePrior(0.02**2, 2.0)
+"""The same on a GPU, where the compiler chooses kernels anew in every process and the host may set the pace: little is
+believed, so that the processes of the run itself decide."""
 
 
 def is_beside_base(timing: Sequence[ProcessRecord]) -> bool:
@@ -30,8 +34,22 @@ def is_beside_base(timing: Sequence[ProcessRecord]) -> bool:
 
 def decide_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Decision:
     """Decide whether the head's candidate is slower than the base's; every process has measured both."""
-    samples = [_estimate(base.candidate) for base in _bases(timing)]
-    return decide_change(samples, limit=question.latency_limit, prior=REVISIONS_PRIOR, plan=question.plan)
+    return _decide(question, _bases(timing), [base.candidate for base in _bases(timing)])
+
+
+def revisions_prior(samples: Sequence[ProcessEstimate], *, is_on_gpu: bool) -> VariancePrior:
+    """Return what is believed about one process's ratio of two revisions: its blocks' own scatter, and some more.
+
+    The scatter of 200 blocks tells most of what a process varies by, whatever the machine, so that it is taken as
+    measured; only the little that differs from process to process besides is believed beforehand.
+
+    Args:
+        samples: the ratios of this run's processes, at least one.
+        is_on_gpu: whether the candidates ran on a GPU.
+    """
+    within = statistics.fmean(sample.variance for sample in samples)
+    between = _BETWEEN_ON_GPU if is_on_gpu else _BETWEEN_ON_CPU
+    return VariancePrior(within + between.variance, between.degrees_of_freedom)
 
 
 def check_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Check:
@@ -78,8 +96,7 @@ def how_sure(decision: Decision) -> tuple[str, ...]:
 
 def _explain_by_eager(decision: Decision, question: Question, bases: Sequence[BaseRecord]) -> list[str]:
     """Say where a change comes from: the model, which eager shows as well, or its compilation alone."""
-    samples = [_estimate(base.reference) for base in bases]
-    eager = decide_change(samples, limit=question.latency_limit, prior=REVISIONS_PRIOR, plan=question.plan)
+    eager = _decide(question, bases, [base.reference for base in bases])
     figure = f"eager {_range(eager.change, eager.interval)}"
     if decision.outcome is not Outcome.FAILED:
         return [figure]
@@ -90,6 +107,12 @@ def _explain_by_eager(decision: Decision, question: Question, bases: Sequence[Ba
     return [f"{figure}: whether eager slowed as well cannot be told"]
 
 
+def _decide(question: Question, bases: Sequence[BaseRecord], ratios: Sequence[RatioRecord]) -> Decision:
+    samples = [ProcessEstimate(ratio.log_ratio, ratio.variance, ratio.blocks) for ratio in ratios]
+    prior = revisions_prior(samples, is_on_gpu=any(base.process.kernels for base in bases))
+    return decide_change(samples, limit=question.latency_limit, prior=prior, plan=question.plan)
+
+
 def _range(change: float, interval: Interval) -> str:
     low, high = format_percent(interval.low, signed=True), format_percent(interval.high, signed=True)
     return f"{format_percent(change, signed=True)} [{low}, {high}]"
@@ -97,7 +120,3 @@ def _range(change: float, interval: Interval) -> str:
 
 def _bases(timing: Sequence[ProcessRecord]) -> list[BaseRecord]:
     return [process.base for process in timing if process.base is not None]
-
-
-def _estimate(ratio: RatioRecord) -> ProcessEstimate:
-    return ProcessEstimate(ratio.log_ratio, ratio.variance, ratio.blocks)

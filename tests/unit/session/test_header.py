@@ -65,6 +65,11 @@ def test_kernels_are_asked_for_where_there_may_be_a_gpu(tmp_path: Path, monkeypa
     assert "device_time" not in lines(tmp_path, "compare", device="cpu")[0]
 
 
+def test_the_device_that_was_asked_for_is_said_beside_the_host(tmp_path: Path) -> None:
+    gate = opened(tmp_path, "check", device="cuda")
+    assert describe_run(gate, [CASE_ID])[0].partition("; ")[0].endswith(" with cuda")
+
+
 def test_missing_baselines_are_said_with_the_remedy(tmp_path: Path) -> None:
     assert lines(tmp_path, "compare")[1] == "nnopt: no baselines in baselines/; record some with pytest --nnopt-update"
 

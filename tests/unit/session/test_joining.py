@@ -81,6 +81,14 @@ def test_kernels_are_the_slowest_ranks_without_those_that_wait() -> None:
     assert joined.seconds == make_process().seconds
 
 
+def test_how_a_kernel_is_launched_is_known_where_the_ranks_agree() -> None:
+    def process(launch: str | None) -> Any:
+        return make_process().model_copy(update={"kernels": {"gemm": KernelRecord(count=1, seconds=1, launch=launch)}})
+
+    assert join_processes([process("grid 1"), process("grid 1")]).kernels["gemm"].launch == "grid 1"
+    assert join_processes([process("grid 1"), process("grid 2")]).kernels["gemm"].launch is None
+
+
 def test_work_is_added_up_and_origins_are_digested_together() -> None:
     assert join_work([WorkRecord(operators={"mm": 1}, elements=2), WorkRecord(operators={"mm": 2}, elements=3)]) == (
         WorkRecord(operators={"mm": 3}, elements=5)

@@ -12,6 +12,7 @@ import pytest
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.session.processes import Deadlines, Launch, MeasuringProcess, measure_in_turns, without_paths
+from pytest_nnopt.torch_backend.isolation import known_instruction_sets
 from tests.builders import make_process
 
 SAMPLE = make_process(0.1)
@@ -301,7 +302,8 @@ def test_a_worker_that_does_not_end_when_told_to_is_ended(start: Starter) -> Non
 
 
 def test_a_worker_builds_where_it_is_told_to(start: Starter) -> None:
-    process = start('assert hear() == {"type": "build", "cache_dir": "/cache"}\n', READY, ANSWER)
+    told = {"type": "build", "cache_dir": "/cache", "instruction_sets": list(known_instruction_sets())}
+    process = start(f"assert hear() == {told}\n", READY, ANSWER)
     process.build(Path("/cache"))
     process.wait_until_ready(HERE)
 

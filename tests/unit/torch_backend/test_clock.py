@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.torch_backend import clock
-from pytest_nnopt.torch_backend.clock import CudaClock, WallClock, make_clock, time_single_calls
+from pytest_nnopt.torch_backend.clock import CudaClock, WallClock, fit_plan, make_clock, time_single_calls
 
 
 @pytest.fixture
@@ -39,6 +40,13 @@ def test_cpu_gets_the_wall_clock() -> None:
     assert isinstance(make_clock(torch.device("cpu")), WallClock)
     assert isinstance(make_clock(torch.device("cpu"), has_cold_cache=True), WallClock)
     assert time_single_calls(lambda: None, torch.device("cpu")) is None
+
+
+def test_timings_on_a_gpu_are_long_beside_its_start() -> None:
+    plan = Plan(block_seconds=0.003)
+    assert fit_plan(plan, torch.device("cpu")) == plan
+    assert fit_plan(plan, torch.device("cuda", 0)) == Plan(block_seconds=0.01)
+    assert fit_plan(Plan(block_seconds=0.5), torch.device("cuda", 0)).block_seconds == 0.5
 
 
 class FakeCuda:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch.profiler import DeviceType
 
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.torch_backend import kernels
@@ -17,25 +18,56 @@ from pytest_nnopt.torch_backend.kernels import (
 )
 
 
-def recorded(
-    name: str, microseconds: float, device: DeviceType = DeviceType.CUDA, **attributes: object
-) -> SimpleNamespace:
-    time_range = SimpleNamespace(elapsed_us=lambda: microseconds)
-    return SimpleNamespace(name=name, time_range=time_range, device_type=device, **attributes)
+def traced(name: str, microseconds: float, category: str, **arguments: Any) -> dict[str, Any]:
+    return {"ph": "X", "cat": category, "name": name, "ts": 1.0, "dur": microseconds, "args": arguments}
 
 
-RECORDED = [
-    recorded("cudaLaunchKernel", 4.0, DeviceType.CPU),
-    recorded("triton_poi_fused_relu_0", 3.0, is_user_annotation=False),
-    recorded("Memcpy DtoD (Device -> Device)", 1.5),
-    recorded("## forward ##", 90.0, is_user_annotation=True),
+LAUNCH = {"grid": [64, 2, 1], "block": [128, 1, 1], "registers per thread": 32, "shared memory": 16}
+TRACE = [
+    {"ph": "M", "name": "process_name", "args": {"name": "python"}},
+    traced("cudaLaunchKernel", 4.0, "cuda_runtime"),
+    traced("triton_poi_fused_relu_0", 3.0, "kernel", **LAUNCH),
+    traced("Memcpy DtoD (Device -> Device)", 1.5, "gpu_memcpy", bytes=64),
+    traced("## forward ##", 90.0, "gpu_user_annotation"),
 ]
 
 
 def test_device_work_is_told_from_host_calls_and_annotations() -> None:
-    events = select_device_events(RECORDED)
+    events = select_device_events(TRACE)
     assert [event.name for event in events] == ["triton_poi_fused_relu_0", "Memcpy DtoD (Device -> Device)"]
     assert [event.seconds for event in events] == pytest.approx([3e-6, 1.5e-6])
+
+
+def test_a_kernel_says_how_it_was_launched() -> None:
+    kernel, copy = select_device_events(TRACE)
+    assert kernel.launch == "grid 64x2, block 128, 32 registers, 16 B shared"
+    assert copy.launch is None
+
+
+def test_a_grid_of_one_block_is_said() -> None:
+    (event,) = select_device_events([traced("tiny", 1.0, "kernel", grid=[1, 1, 1], block=[1, 1, 1])])
+    assert event.launch == "grid 1, block 1, 0 registers, 0 B shared"
+
+
+@pytest.mark.parametrize(
+    ("launches", "said"),
+    [
+        ([None, None], None),
+        (["a", "a"], "a"),
+        (["b", "a", "a", "a"], "1.5x a; 0.5x b"),
+    ],
+)
+def test_the_launches_of_a_kernel_are_said_in_a_line(launches: list[str | None], said: str | None) -> None:
+    profile = summarise_events([DeviceEvent("gemm", 1e-6, launch) for launch in launches], calls=2)
+    assert profile.kernels["gemm"].launch == said
+
+
+def test_many_launches_are_told_apart_by_a_digest() -> None:
+    def said(*launches: str) -> str | None:
+        return summarise_events([DeviceEvent("gemm", 1e-6, one) for one in launches], 1).kernels["gemm"].launch
+
+    assert (said("a", "b", "c") or "").startswith("3 ways, ")
+    assert said("a", "b", "c") == said("c", "b", "a") != said("a", "b", "d")
 
 
 def test_events_are_averaged_by_kernel_over_the_calls() -> None:
@@ -60,9 +92,9 @@ def test_a_profile_without_kernels_costs_nothing() -> None:
 
 
 class FakeProfiler:
-    """A profiler that has seen nothing or what was recorded, once for the whole run."""
+    """A profiler that writes what was recorded, once for the whole run."""
 
-    def __init__(self, events: list[SimpleNamespace] | None) -> None:
+    def __init__(self, events: list[dict[str, Any]]) -> None:
         self._events = events
 
     def __enter__(self) -> FakeProfiler:
@@ -71,8 +103,8 @@ class FakeProfiler:
     def __exit__(self, *details: object) -> None:
         pass
 
-    def events(self) -> list[SimpleNamespace] | None:
-        return self._events
+    def export_chrome_trace(self, path: str) -> None:
+        Path(path).write_text(json.dumps({"traceEvents": self._events}), encoding="utf-8")
 
 
 @pytest.fixture
@@ -80,21 +112,30 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
 
 
-@pytest.mark.usefixtures("without_gpu")
-def test_calls_are_profiled_behind_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.profiler, "profile", lambda activities: FakeProfiler(RECORDED))
-    calls: list[None] = []
-    profile = profile_kernels(lambda: calls.append(None), torch.device("cuda", 0), calls=5)
-    assert len(calls) == kernels.WARMUP_CALLS + 5
-    assert profile.launches_per_call == pytest.approx(2 / 5)
+def pass_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let each call seem to take so long."""
+    clock = iter(range(1000))
+    monkeypatch.setattr(kernels.time, "perf_counter", lambda: seconds * next(clock))
 
 
 @pytest.mark.usefixtures("without_gpu")
-@pytest.mark.parametrize("events", [None, [], RECORDED[:1]])
-def test_no_device_work_is_an_error(monkeypatch: pytest.MonkeyPatch, events: list[SimpleNamespace] | None) -> None:
+@pytest.mark.parametrize(("seconds", "calls"), [(1.0, 20), (0.002, 50), (1e-5, 100)])
+def test_every_copy_is_profiled_behind_its_warm_up(monkeypatch: pytest.MonkeyPatch, seconds: float, calls: int) -> None:
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: FakeProfiler(TRACE))
+    pass_seconds(monkeypatch, seconds)
+    called: list[str] = []
+    profile = profile_kernels([lambda: called.append("a"), lambda: called.append("b")], torch.device("cuda", 0))
+    warm = kernels.WARMUP_CALLS + 1
+    assert called == ["a"] * warm + ["b"] * warm + ["a"] * calls + ["b"] * calls
+    assert profile.launches_per_call == pytest.approx(2 / (2 * calls))
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("events", [[], TRACE[:2]])
+def test_no_device_work_is_an_error(monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]) -> None:
     monkeypatch.setattr(torch.profiler, "profile", lambda activities: FakeProfiler(events))
     with pytest.raises(MeasurementError, match="saw no work on cuda:0"):
-        profile_kernels(lambda: None, torch.device("cuda", 0))
+        profile_kernels([lambda: None], torch.device("cuda", 0))
 
 
 @pytest.mark.gpu
@@ -103,6 +144,7 @@ def test_kernels_of_a_real_gpu_are_counted_per_call() -> None:
         pytest.skip("torch sees no GPU")
     device = torch.device("cuda", 0)
     x = torch.randn(1024, 1024, device=device)
-    profile = profile_kernels(lambda: torch.relu(x).neg(), device)
+    profile = profile_kernels([lambda: torch.relu(x).neg(), lambda: torch.relu(x).neg()], device)
     assert profile.launches_per_call == 2
     assert 0 < profile.seconds_per_call < 1e-3
+    assert all((kernel.launch or "").startswith("grid ") for kernel in profile.kernels.values())

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import pytest
 
-from pytest_nnopt.baseline.schema import BaseRecord, ProcessRecord, RatioRecord
+from pytest_nnopt.baseline.schema import BaseRecord, KernelRecord, ProcessRecord, RatioRecord
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base
 from pytest_nnopt.verdict.times import check_latency, wanted_processes
@@ -16,7 +17,7 @@ _SCATTER = (0.0, 0.002, -0.002, 0.001, -0.001, 0.0015, -0.0015, 0.0)
 
 
 def ratio(value: float, scatter: float, scale: float) -> RatioRecord:
-    return RatioRecord(log_ratio=math.log(value) + scale * scatter, variance=1e-6, blocks=200)
+    return RatioRecord(log_ratio=math.log(value) + scale * scatter, variance=(0.004 * scale) ** 2, blocks=200)
 
 
 def side_by_side(
@@ -53,7 +54,7 @@ def test_only_processes_that_all_measured_the_base_are_beside_it() -> None:
     ("slower", "outcome", "relation"),
     [
         (1.0, Outcome.PASSED, "is within the limit of 5.00 %"),
-        (1.045, Outcome.INCONCLUSIVE, "is not clearly on either side of the limit of 5.00 %"),
+        (1.048, Outcome.INCONCLUSIVE, "is not clearly on either side of the limit of 5.00 %"),
         (1.2, Outcome.FAILED, "is beyond the limit of 5.00 %"),
         (0.8, Outcome.IMPROVED, "is within the limit of 5.00 %"),
     ],
@@ -75,7 +76,7 @@ def test_the_head_is_held_against_the_base(slower: float, outcome: Outcome, rela
     [
         (1.2, "eager slowed alike, so the model changed"),
         (1.0, "only the compiled side slowed, so the compilation changed"),
-        (1.095, "whether eager slowed as well cannot be told"),
+        (1.098, "whether eager slowed as well cannot be told"),
     ],
 )
 def test_a_slowdown_says_whether_eager_slowed_too(reference: float, cause: str) -> None:
@@ -102,6 +103,37 @@ def test_other_parameters_are_named_and_compared_all_the_same() -> None:
     check = check_revisions(question(latency=0.05), side_by_side(parameters=("fc.weight: [8, 8] → [16, 8]",)))
     assert check.outcome is Outcome.PASSED
     assert check.details[-2:] == ("the model has other parameters:", "  fc.weight: [8, 8] → [16, 8]")
+
+
+@pytest.mark.parametrize(("between", "most"), [(0.0, 1), (0.003, 2), (0.007, 4)])
+def test_identical_revisions_rarely_fail_whatever_processes_differ_by(between: float, most: int) -> None:
+    chooser, within, failed = random.Random(3), 0.004, 0
+    for _ in range(400):
+        scale = math.hypot(between, within)
+        drawn = [chooser.gauss(0, scale) for _ in range(8)]
+        processes = [
+            processed(RatioRecord(log_ratio=figure, variance=within**2, blocks=200), make_process()) for figure in drawn
+        ]
+        looks = [decide_revisions(question(latency=0.01), processes[:count]) for count in (1, 2, 4, 8)]
+        failed += any(decision.outcome is Outcome.FAILED for decision in looks)
+    assert failed <= most
+
+
+def test_on_a_gpu_processes_may_differ_by_more() -> None:
+    def decide(base: ProcessRecord) -> Outcome:
+        figures = (0.03, 0.034)
+        records = [processed(RatioRecord(log_ratio=one, variance=1e-6, blocks=200), base) for one in figures]
+        return decide_revisions(question(latency=0.01), records).outcome
+
+    kernels = {"gemm": KernelRecord(count=1, seconds=1e-4)}
+    assert decide(make_process()) is Outcome.FAILED
+    assert decide(make_process().model_copy(update={"kernels": kernels})) is Outcome.INCONCLUSIVE
+
+
+def processed(candidate: RatioRecord, base: ProcessRecord) -> ProcessRecord:
+    """Make a process that measured the base beside it, by a ratio of the candidates and the base's own record."""
+    record = BaseRecord(candidate=candidate, reference=candidate, process=base)
+    return make_process().model_copy(update={"base": record})
 
 
 def test_slower_never_turns_a_failure_into_a_pass() -> None:

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord
+from pytest_nnopt.model import Outcome
+from pytest_nnopt.verdict.device_time import check_device_time, decide_device_time, device_estimates
+from tests.builders import make_process
+
+SLOW, FAST = ("grid 64, block 512", 1.1e-4), ("grid 128, block 256", 1e-4)
+
+
+def process(launch: str | None, seconds: float, rest: float = 9e-4) -> ProcessRecord:
+    """Make a process of a kernel that is launched in some way and takes so long, and of another one."""
+    kernels = {
+        "chosen": KernelRecord(count=1, seconds=seconds, launch=launch),
+        "gemm": KernelRecord(count=2, seconds=rest, launch="grid 32, block 128"),
+    }
+    return make_process().model_copy(update={"kernels": kernels})
+
+
+def lottery(count: int, chooser: random.Random, *, slower: float = 0.0) -> list[ProcessRecord]:
+    """Make processes in which chance decides how a kernel is launched, each with noise of 0.15 %."""
+    made = []
+    for _ in range(count):
+        launch, seconds = chooser.choice((SLOW, FAST))
+        noise = [(1 + slower) * math.exp(chooser.gauss(0, 0.0015)) for _ in range(2)]
+        made.append(process(launch, seconds * noise[0], 9e-4 * noise[1]))
+    return made
+
+
+def spread(processes: Sequence[ProcessRecord]) -> float:
+    figures = [estimate.log_ratio for estimate in device_estimates(processes, processes)[1]]
+    return max(figures) - min(figures)
+
+
+def test_times_of_a_kernel_are_compared_with_those_launched_alike() -> None:
+    before = [process(*SLOW), process(*FAST)] * 3
+    assert spread(before) == pytest.approx(0, abs=1e-9)
+    for launch in (SLOW, FAST):
+        assert check_device_time([process(*launch)], before, 0.02).value == pytest.approx(0, abs=1e-9)
+
+
+def test_a_kernel_that_is_slower_than_those_launched_alike_is_slower() -> None:
+    before = [process(*SLOW), process(*FAST)] * 3
+    launch, seconds = FAST
+    check = check_device_time([process(launch, 1.1 * seconds)] * 4, before, 0.005)
+    assert check.outcome is Outcome.FAILED
+    assert check.value == pytest.approx(0.0105, abs=1e-4)
+
+
+def test_a_launch_that_the_baseline_does_not_know_counts_as_it_is() -> None:
+    check = check_device_time([process(*SLOW)] * 4, [process(*FAST)] * 10, 0.005)
+    assert check.outcome is Outcome.FAILED
+    assert check.value == pytest.approx(0.01, abs=1e-4)
+
+
+def test_a_changed_launch_is_named_with_its_kernel() -> None:
+    check = check_device_time([process(*SLOW)] * 4, [process(*FAST)] * 10, 0.001)
+    assert check.details == (
+        "kernel chosen: 100 µs → 110 µs per call, launched with grid 64, block 512 (was grid 128, block 256)",
+    )
+
+
+def test_an_unknown_launch_changes_nothing() -> None:
+    before = [process(None, 1e-4)] * 3 + [process(*FAST)] * 3
+    assert check_device_time([process(None, 1e-4)], before, 0.02).value == pytest.approx(0, abs=1e-9)
+
+
+def test_a_launch_far_from_the_others_is_no_matter_of_chance() -> None:
+    before = [process("grid 1, block 1", 1e-2)] * 3 + [process(*FAST)] * 6
+    assert spread(before) > 1
+
+
+def test_a_kernel_of_no_time_is_left_as_it_is() -> None:
+    before = [process("grid 1, block 1", 0.0)] * 3
+    assert spread(before) == 0
+
+
+def test_processes_without_kernels_say_nothing() -> None:
+    now, before = device_estimates([make_process(), process(*FAST)], [process(*FAST), make_process()])
+    assert (len(now), len(before)) == (1, 1)
+
+
+def test_chance_among_launches_raises_no_alarm_and_hides_no_slowdown() -> None:
+    chooser = random.Random(7)
+
+    def failed(slower: float) -> int:
+        found = 0
+        for _ in range(300):
+            before, now = lottery(10, chooser), lottery(4, chooser, slower=slower)
+            found += any(decide_device_time(now[:n], before, 0.005).outcome is Outcome.FAILED for n in (1, 2, 4))
+        return found
+
+    assert failed(0.0) == 0
+    assert failed(0.01) >= 295
