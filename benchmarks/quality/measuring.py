@@ -44,6 +44,9 @@ _ResultT = TypeVar("_ResultT")
 
 SLOWDOWNS = {"cpu": (0.02, 0.05, 0.10, 0.20), "cuda": (0.01, 0.02, 0.05, 0.10)}
 ALONE_SECONDS, ALONE_ROUNDS = 1.0, 500
+_GRAIN = {"cpu": 1, "cuda": 2**15}
+"""Elements of extra work are multiples of it: on a GPU odd sizes cost more than larger even ones."""
+
 _CLEAR_COST = 0.4
 """Extra work is calibrated where it costs this much or more, so that noise hardly matters."""
 
@@ -200,9 +203,14 @@ def calibrate(make: Make, device: torch.device) -> dict[str, int]:
     for slowdown in SLOWDOWNS[device.type]:
         more = max(1, round((elements - least) * slowdown / cost))
         if device.type == "cuda":  # kernels' time repeats well enough to correct by it
-            more = round(more * min(4.0, max(0.25, slowdown / max(cost_of(least + more), 1e-6))))
-        found[str(slowdown)] = least + more
+            more = round(more * min(4.0, max(0.25, slowdown / max(cost_of(_rounded(least + more, device)), 1e-6))))
+        found[str(slowdown)] = _rounded(least + more, device)
     return found
+
+
+def _rounded(elements: int, device: torch.device) -> int:
+    grain = _GRAIN[device.type]
+    return max(1, round(elements / grain)) * grain
 
 
 def _cost(timed: Timed, plain: Side, device: torch.device) -> float:

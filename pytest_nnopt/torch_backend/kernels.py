@@ -1,9 +1,9 @@
 """Device time of a call, kernel by kernel, from the profiler's CUDA activity.
 
-The sum of the kernels' own durations does not contain the host's pace. On an H200 it repeats between processes to one or
-two parts in a thousand where the same kernels are launched alike, while the latency of the same model moves by several
-percent. How each kernel is launched is kept beside its time: the compiler chooses among grids and block sizes by
-timing them, and where two are about as fast, chance decides, anew in each process.
+The sum of the kernels' own durations does not contain the host's pace. On an H200 it repeats between processes to one
+or two parts in a thousand where the same kernels are launched alike, while the latency of the same model moves by
+several percent. How each kernel is launched is kept beside its time: the compiler chooses among grids and block sizes
+by timing them, and where two are about as fast, chance decides, anew in each process.
 """
 
 from __future__ import annotations
