@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def pass_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let each call seem to take so long."""
     clock = iter(range(1000))
-    monkeypatch.setattr(kernels.time, "perf_counter", lambda: seconds * next(clock))
+    monkeypatch.setattr(time, "perf_counter", lambda: seconds * next(clock))
 
 
 @pytest.mark.usefixtures("without_gpu")
