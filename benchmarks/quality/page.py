@@ -20,6 +20,7 @@ from benchmarks.quality.measuring import SLOWDOWNS, Measured
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.absolute import absolute_estimates
+from pytest_nnopt.verdict.device_time import device_estimates
 
 INTRODUCTION = """\
 Per cent of comparisons that fail, the mean over a small, a medium and a large model. The other tools' rules and this
@@ -73,7 +74,14 @@ def _format_processes(pools: Mapping[str, Pool], device: str) -> Iterator[str]:
 
 _SPREADS = {
     "cpu": ("to eager", "to the fixed workload", "to another revision", "time alone"),
-    "cuda": ("kernels", "to eager", "to the fixed workload", "to another revision", "time alone"),
+    "cuda": (
+        "kernels",
+        "kernels launched alike",
+        "to eager",
+        "to the fixed workload",
+        "to another revision",
+        "time alone",
+    ),
 }
 
 
@@ -84,6 +92,7 @@ def _spread(pool: Pool, kind: str) -> str:
     records = [m.record for m in pool.unchanged]
     figures = {
         "kernels": [math.log(r.device_seconds) for r in records if r.device_seconds],
+        "kernels launched alike": [e.log_ratio for e in device_estimates([], records)[1]],
         "to eager": [estimate_of(r).log_ratio for r in records],
         "to the fixed workload": [e.log_ratio for e in absolute_estimates(records)],
         "to another revision": [m.beside.log_ratio for m in pool.unchanged if m.beside is not None],

@@ -146,4 +146,9 @@ def _altered(name: str, now: KernelRecord, before: KernelRecord) -> Change:
     growth = f" ({format_percent(now.seconds / before.seconds - 1, signed=True)})" if before.seconds else ""
     launches = "" if now.count == before.count else f", launched {before.count:g} → {now.count:g} times"
     times = f"{format_seconds(before.seconds)} → {format_seconds(now.seconds)} per call"
-    return Change("~", f"kernel {name}: {times}{growth}{launches}")
+    way = (
+        ""
+        if None in (now.launch, before.launch) or now.launch == before.launch
+        else f", {before.launch} → {now.launch}"
+    )
+    return Change("~", f"kernel {name}: {times}{growth}{launches}{way}")

@@ -100,6 +100,18 @@ def test_device_kernels_are_ordered_by_what_their_change_costs() -> None:
     ]
 
 
+def test_a_kernel_launched_in_another_way_says_how() -> None:
+    def launched(launch: str | None, seconds: float) -> ProcessRecord:
+        kernels = {"norm": KernelRecord(count=1, seconds=seconds, launch=launch)}
+        return make_process().model_copy(update={"kernels": kernels})
+
+    words = "kernel norm: 100 µs → 200 µs per call (+100 %)"
+    assert changed_kernels([launched("grid 2", 2e-4)], [launched("grid 1", 1e-4)]) == [
+        Change("~", f"{words}, grid 1 → grid 2")
+    ]
+    assert changed_kernels([launched("grid 2", 2e-4)], [launched(None, 1e-4)]) == [Change("~", words)]
+
+
 def test_a_side_without_kernels_says_nothing() -> None:
     assert changed_kernels([make_process()], [with_kernels(a=(1, 1e-5))]) == []
     assert changed_kernels([with_kernels(a=(1, 1e-5))], []) == []
