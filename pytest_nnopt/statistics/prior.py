@@ -72,8 +72,8 @@ DEFAULT_YARDSTICK_PRIOR = VariancePrior(0.08**2, 4.0)
 """Interleaved candidate/yardstick latency, on any device: 3 to 12 % between processes of one day on a shared CPU."""
 
 DEFAULT_DEVICE_TIME_PRIOR = VariancePrior(0.0012**2, 4.0)
-"""Summed kernel time of one call on a GPU, kernels launched alike: 0.03 to 0.04 % where a call takes milliseconds, and
-0.4 % where it takes 40 µs, so a case's own baseline must weigh more than the prior."""
+"""Summed kernel time of one call on a GPU, kernels launched alike: 0.03 to 0.06 % where a call takes milliseconds, and
+0.3 % where it takes 40 µs, so a case's own baseline must weigh more than the prior."""
 
 
 def pool_prior(

@@ -67,7 +67,9 @@ def trust_instruction_sets(names: Sequence[str]) -> None:
         with config.patch({"cpp.vec_isa_ok": True}):
             found = tuple(map(str, cpu_vec_isa.valid_vec_isa_list()))
         if found != tuple(names):
-            cpu_vec_isa.valid_vec_isa_list.cache_clear()
+            beliefs = [type(one).__bool__ for one in cpu_vec_isa.supported_vec_isa_list]
+            for known in (cpu_vec_isa.valid_vec_isa_list, *beliefs):
+                getattr(known, "cache_clear", lambda: None)()
 
 
 def reset_compiler() -> None:

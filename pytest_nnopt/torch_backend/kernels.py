@@ -1,9 +1,9 @@
 """Device time of a call, kernel by kernel, from the profiler's CUDA activity.
 
-The sum of the kernels' own durations does not contain the host's pace. On an H200 it repeats between processes to one
-or two parts in a thousand where the same kernels are launched alike, while the latency of the same model moves by
-several percent. How each kernel is launched is kept beside its time: the compiler chooses among grids and block sizes
-by timing them, and where two are about as fast, chance decides, anew in each process.
+The sum of the kernels' own durations does not contain the host's pace. On an H200 it repeats between processes to a few
+parts in a thousand or less where the same kernels are launched alike, while the latency of a model that waits for the
+host moves by several percent. How each kernel is launched is kept beside its time: the compiler chooses among grids and
+block sizes by timing them, and where two are about as fast, chance decides, anew in each process.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.torch_backend.isolation import warnings_not_raised
+
+if TYPE_CHECKING:
+    from pytest_nnopt.measurement.team import Together
 
 LEAST_CALLS, MOST_CALLS = 20, 100
 """Profiled calls: the fewer suffice for a sum of kernel durations stable to 0.3 %."""
@@ -85,13 +88,24 @@ class DeviceProfile:
         return sum(kernel.count_per_call for kernel in self.kernels.values())
 
 
-def profile_kernels(copies: Sequence[Callable[[], object]], device: torch.device) -> DeviceProfile:
+def profile_kernels(
+    copies: Sequence[Callable[[], object]], device: torch.device, *, team: Together | None = None
+) -> DeviceProfile:
     """Run copies of one callable under the profiler, one after another, and return the device work of a call.
 
+    Args:
+        copies: what to call; each copy gets its share of the calls.
+        device: where they work.
+        team: the ranks that do the same at the same time, and so must make as many calls.
+
     Raises:
-        MeasurementError: the profiler saw no device work: the callable runs elsewhere, or another profiler is attached.
+        MeasurementError: the profiler saw no device work: the callable runs elsewhere, or another profiler is attached;
+            or it wrote a trace that cannot be read.
     """
-    calls = max(_count_calls(copy, device) for copy in copies)
+    wanted = max(_count_calls(copy, device) for copy in copies)
+    if team is not None:
+        wanted = round(team.largest(wanted))
+    calls = max(LEAST_CALLS, wanted // len(copies))
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with warnings_not_raised(), torch.profiler.profile(activities=activities) as profiler:
         for copy in copies:
@@ -124,7 +138,13 @@ def _trace_of(profiler: Any) -> Sequence[Mapping[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="nnopt-") as folder:
         path = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(path))
-        events: Sequence[Mapping[str, Any]] = json.loads(path.read_bytes())["traceEvents"]
+        try:
+            events: Sequence[Mapping[str, Any]] = json.loads(path.read_bytes())["traceEvents"]
+        except (ValueError, KeyError) as error:
+            raise MeasurementError(
+                f"the profiler wrote a trace that is no JSON ({error}); some versions of torch do under a locale with "
+                "decimal commas: set LC_NUMERIC=C"
+            ) from None
     return events
 
 

@@ -92,7 +92,7 @@ def time_sides(
         sample = measure_case(calls, clock, fit_plan(plan, device), machine=watch)
         after = _read_host(probe, team)
         wall_seconds = time_single_calls(calls[Variant.CANDIDATE][0], device)
-        profile = profile_kernels(calls[Variant.CANDIDATE], device) if device.type == "cuda" else None
+        profile = profile_kernels(calls[Variant.CANDIDATE], device, team=team) if device.type == "cuda" else None
     concerns = find_concerns(before, after, torch.get_num_threads() * (1 if team is None else team.size))
     if turn is not None:
         concerns = [concern for concern in concerns if concern.kind is not ConcernKind.LOAD]

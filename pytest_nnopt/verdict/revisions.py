@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_nnopt.verdict.question import Question
 
 _BETWEEN_ON_CPU = VariancePrior(0.003**2, 6.0)
-"""What two processes of identical revisions differ by beyond their blocks' scatter, which makes 82 to 100 % of it."""
+"""What two processes of identical revisions differ by beyond their blocks' scatter, but for stray ones."""
 
 _BETWEEN_ON_GPU = VariancePrior(0.02**2, 2.0)
 """The same on a GPU, where the compiler chooses kernels anew in every process and the host may set the pace: little is

@@ -149,6 +149,6 @@ def _altered(name: str, now: KernelRecord, before: KernelRecord) -> Change:
     way = (
         ""
         if None in (now.launch, before.launch) or now.launch == before.launch
-        else f", {before.launch} → {now.launch}"
+        else f", launched with {now.launch} (was {before.launch})"
     )
     return Change("~", f"kernel {name}: {times}{growth}{launches}{way}")

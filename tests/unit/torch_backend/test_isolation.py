@@ -1,20 +1,11 @@
-import functools
 import os
 from pathlib import Path
 
 import pytest
 import torch
 from torch._dynamo.utils import counters, get_compilation_metrics, graph_break_reasons
-from torch._inductor import config as inductor_config
-from torch._inductor import cpu_vec_isa
 
-from pytest_nnopt.torch_backend.isolation import (
-    isolated_compilation,
-    known_instruction_sets,
-    probe_instruction_sets,
-    reset_compiler,
-    trust_instruction_sets,
-)
+from pytest_nnopt.torch_backend.isolation import isolated_compilation, reset_compiler
 
 
 def compile_something() -> None:
@@ -94,47 +85,3 @@ def test_reset_forgets_shapes_that_were_seen() -> None:
         torch.compile(double, backend="eager")(torch.ones(size))
     assert counters["stats"]["unique_graphs"] == 1
     assert [entry.cache_size for entry in get_compilation_metrics()] == [0]
-
-
-class FakeSets:
-    """Inductor's question after instruction sets, which it answers for itself unless it is told that all are fine."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-        self.names = names
-        self.asked = 0
-        monkeypatch.setattr(cpu_vec_isa, "valid_vec_isa_list", functools.cache(self._answer))
-
-    def _answer(self) -> list[str]:
-        self.asked += inductor_config.cpp.vec_isa_ok is None
-        return list(self.names)
-
-
-def test_what_another_process_found_out_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    sets = FakeSets(monkeypatch, "avx512", "avx2")
-    trust_instruction_sets(["avx512", "avx2"])
-    assert list(map(str, cpu_vec_isa.valid_vec_isa_list())) == ["avx512", "avx2"]
-    assert sets.asked == 0
-
-
-def test_other_sets_than_this_host_would_ask_for_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    sets = FakeSets(monkeypatch, "avx512", "avx2")
-    trust_instruction_sets(["avx2"])
-    assert list(map(str, cpu_vec_isa.valid_vec_isa_list())) == ["avx512", "avx2"]
-    assert sets.asked == 1
-
-
-def test_sets_are_known_once_they_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeSets(monkeypatch, "avx2")
-    probe_instruction_sets.cache_clear()
-    assert known_instruction_sets() == ()
-    assert probe_instruction_sets() == ("avx2",)
-    assert known_instruction_sets() == ("avx2",)
-    probe_instruction_sets.cache_clear()
-
-
-def test_a_compiler_that_cannot_be_asked_leaves_the_case_to_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(cpu_vec_isa, "valid_vec_isa_list")
-    probe_instruction_sets.cache_clear()
-    assert probe_instruction_sets() == ()
-    trust_instruction_sets(["avx2"])
-    probe_instruction_sets.cache_clear()

@@ -120,7 +120,7 @@ def pass_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 @pytest.mark.usefixtures("without_gpu")
-@pytest.mark.parametrize(("seconds", "calls"), [(1.0, 20), (0.002, 50), (1e-5, 100)])
+@pytest.mark.parametrize(("seconds", "calls"), [(1.0, 20), (0.002, 25), (1e-5, 50)])
 def test_every_copy_is_profiled_behind_its_warm_up(monkeypatch: pytest.MonkeyPatch, seconds: float, calls: int) -> None:
     monkeypatch.setattr(torch.profiler, "profile", lambda activities: FakeProfiler(TRACE))
     pass_seconds(monkeypatch, seconds)
@@ -129,6 +129,40 @@ def test_every_copy_is_profiled_behind_its_warm_up(monkeypatch: pytest.MonkeyPat
     warm = kernels.WARMUP_CALLS + 1
     assert called == ["a"] * warm + ["b"] * warm + ["a"] * calls + ["b"] * calls
     assert profile.launches_per_call == pytest.approx(2 / (2 * calls))
+
+
+class SlowerElsewhere:
+    """A team of which another rank wants more calls."""
+
+    size = 2
+
+    def largest(self, value: float) -> float:
+        return value + 40
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, value]
+
+    def meet(self) -> None:
+        pass
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_ranks_make_as_many_calls_as_the_one_that_wants_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: FakeProfiler(TRACE))
+    pass_seconds(monkeypatch, 0.002)
+    called: list[None] = []
+    profile_kernels([lambda: called.append(None)], torch.device("cuda", 0), team=SlowerElsewhere())
+    assert len(called) == kernels.WARMUP_CALLS + 1 + 50 + 40
+
+
+@pytest.mark.usefixtures("without_gpu")
+@pytest.mark.parametrize("text", ['{"traceEvents": [{"args": {"blocks per SM": 7,757}}]}', "{}"])
+def test_a_trace_that_cannot_be_read_names_the_remedy(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    profiler = FakeProfiler([])
+    monkeypatch.setattr(profiler, "export_chrome_trace", lambda path: Path(path).write_text(text, encoding="utf-8"))
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: profiler)
+    with pytest.raises(MeasurementError, match="LC_NUMERIC=C"):
+        profile_kernels([lambda: None], torch.device("cuda", 0))
 
 
 @pytest.mark.usefixtures("without_gpu")

@@ -107,7 +107,7 @@ def test_a_kernel_launched_in_another_way_says_how() -> None:
 
     words = "kernel norm: 100 µs → 200 µs per call (+100 %)"
     assert changed_kernels([launched("grid 2", 2e-4)], [launched("grid 1", 1e-4)]) == [
-        Change("~", f"{words}, grid 1 → grid 2")
+        Change("~", f"{words}, launched with grid 2 (was grid 1)")
     ]
     assert changed_kernels([launched("grid 2", 2e-4)], [launched(None, 1e-4)]) == [Change("~", words)]
 
