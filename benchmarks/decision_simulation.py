@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord, RatioRecord
 from pytest_nnopt.model import Outcome
-from pytest_nnopt.statistics.decision import Decision, decide_change, decide_minimum, decide_regression
+from pytest_nnopt.statistics.decision import Decision, decide_minimum, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.family import plan_for_suite
 from pytest_nnopt.statistics.power import minimum_detectable_effect
@@ -33,7 +33,7 @@ from pytest_nnopt.statistics.prior import (
 )
 from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.verdict.device_time import DEVICE_TIME_PLAN, decide_device_time
-from pytest_nnopt.verdict.revisions import revisions_prior
+from pytest_nnopt.verdict.revisions import decide_head_over_base
 
 RESULT = Path(__file__).parent / "results" / "decision_simulation.md"
 SUITE_SIZE = 200
@@ -182,12 +182,20 @@ def simulate(scenario: Scenario, cases: int) -> Tally:
 def simulate_case(scenario: Scenario, rng: np.random.Generator) -> Decision:
     """Decide one case, adding processes while the decision asks for them."""
     baseline, candidate = draw_case(scenario, rng)
-    processes: int | None = scenario.plan.looks[0]
-    while processes is not None:
-        decision = decide_regression(
+
+    def decide(processes: int) -> Decision:
+        return decide_regression(
             candidate[:processes], baseline, limit=scenario.limit, prior=scenario.prior, plan=scenario.plan
         )
-        processes = decision.next_look
+
+    return look_until_decided(decide, scenario.plan.looks[0])
+
+
+def look_until_decided(decide: Callable[[int], Decision], processes: int = 1) -> Decision:
+    """Decide by so many processes, and by more of them while the decision asks for them."""
+    decision = decide(processes)
+    while decision.next_look is not None:
+        decision = decide(decision.next_look)
     return decision
 
 
@@ -372,15 +380,12 @@ def simulate_minimum(speedup: float, *, minimum: float, cases: int) -> Tally:
     """Hold processes of a true ``speedup`` against a declared ``minimum``, adding processes while asked."""
     scenario = Scenario("t5", change=speedup - 1)
     rng = np.random.default_rng(zlib.crc32(repr((scenario, minimum)).encode()))
-    decisions = []
-    for _ in range(cases):
+
+    def simulate_one() -> Decision:
         _, samples = draw_case(scenario, rng)
-        processes: int | None = 1
-        while processes is not None:
-            decision = decide_minimum(samples[:processes], minimum=minimum, prior=scenario.prior)
-            processes = decision.next_look
-        decisions.append(decision)
-    return Tally(tuple(decisions))
+        return look_until_decided(lambda seen: decide_minimum(samples[:seen], minimum=minimum, prior=scenario.prior))
+
+    return Tally(tuple(simulate_one() for _ in range(cases)))
 
 
 def tabulate_promises(cases: int) -> Iterator[str]:
@@ -437,17 +442,13 @@ def tabulate_revisions(cases: int) -> Iterator[str]:
 def simulate_revisions(within: float, between: float, *, change: float, is_on_gpu: bool, cases: int) -> Tally:
     """Decide on processes that measured both revisions, adding processes while asked."""
     rng = np.random.default_rng(zlib.crc32(repr((within, between, change, is_on_gpu)).encode()))
-    decisions = []
-    for _ in range(cases):
+
+    def simulate_one() -> Decision:
         figures = rng.normal(np.log1p(change), np.hypot(within, between), SequentialPlan().max_processes)
         samples = [ProcessEstimate(float(figure), within**2, 200) for figure in figures]
-        processes: int | None = 1
-        while processes is not None:
-            seen = samples[:processes]
-            decision = decide_change(seen, limit=0.01, prior=revisions_prior(seen, is_on_gpu=is_on_gpu))
-            processes = decision.next_look
-        decisions.append(decision)
-    return Tally(tuple(decisions))
+        return look_until_decided(lambda seen: decide_head_over_base(samples[:seen], limit=0.01, is_on_gpu=is_on_gpu))
+
+    return Tally(tuple(simulate_one() for _ in range(cases)))
 
 
 def tabulate_launches(cases: int) -> Iterator[str]:
@@ -463,7 +464,7 @@ def tabulate_launches(cases: int) -> Iterator[str]:
         "5 % slower found",
     )
     for is_known in (False, True):
-        for baseline in (5, 10):
+        for baseline in (2, 5, 10):
             for limit in (0.005, 0.02):
                 same, slower, much_slower = (
                     simulate_launches(baseline, limit, change=change, is_known=is_known, cases=cases)
@@ -490,15 +491,11 @@ def simulate_launches(baseline: int, limit: float, *, change: float, is_known: b
     def draw(count: int, factor: float) -> list[ProcessRecord]:
         return [draw_kernels(rng, factor, is_known=is_known) for _ in range(count)]
 
-    decisions = []
-    for _ in range(cases):
+    def simulate_one() -> Decision:
         before, now = draw(baseline, 1.0), draw(DEVICE_TIME_PLAN.max_processes, 1 + change)
-        processes: int | None = 1
-        while processes is not None:
-            decision = decide_device_time(now[:processes], before, limit)
-            processes = decision.next_look
-        decisions.append(decision)
-    return Tally(tuple(decisions))
+        return look_until_decided(lambda seen: decide_device_time(now[:seen], before, limit))
+
+    return Tally(tuple(simulate_one() for _ in range(cases)))
 
 
 def draw_kernels(rng: np.random.Generator, factor: float, *, is_known: bool) -> ProcessRecord:

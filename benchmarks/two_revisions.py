@@ -41,7 +41,7 @@ from pytest_nnopt.model import Outcome
 from pytest_nnopt.session.base import Base
 from pytest_nnopt.session.gathering import hired_crew
 from pytest_nnopt.session.processes import Launch, measure_in_turns
-from pytest_nnopt.statistics.decision import Decision, decide_change, decide_regression
+from pytest_nnopt.statistics.decision import Decision, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR
 from pytest_nnopt.statistics.sequential import DEFAULT_LOOKS
@@ -50,7 +50,8 @@ from pytest_nnopt.torch_backend.isolation import probe_instruction_sets
 from pytest_nnopt.torch_backend.threads import thread_count
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
-from pytest_nnopt.verdict.revisions import revisions_prior
+from pytest_nnopt.verdict.estimates import estimate_of_ratio
+from pytest_nnopt.verdict.revisions import decide_head_over_base
 
 if TYPE_CHECKING:
     from pytest_nnopt.environment import Environment
@@ -189,7 +190,7 @@ def head_over_base(measured: Measured) -> Sides:
     """Return the log-ratio of both candidates that one process measured."""
     base = measured.records[0].base
     assert base is not None
-    return (ProcessEstimate(base.candidate.log_ratio, base.candidate.variance, base.candidate.blocks),)
+    return (estimate_of_ratio(base.candidate),)
 
 
 def candidates_over_eager(measured: Measured) -> Sides:
@@ -199,8 +200,7 @@ def candidates_over_eager(measured: Measured) -> Sides:
 
 def decide_in_one(drawn: Sequence[Sides], _: Sequence[Sides]) -> Decision:
     """Decide as a run does whose processes have measured both revisions."""
-    samples = [sides[0] for sides in drawn]
-    return decide_change(samples, limit=LIMIT, prior=revisions_prior(samples, is_on_gpu=False))
+    return decide_head_over_base([sides[0] for sides in drawn], limit=LIMIT, is_on_gpu=False)
 
 
 def decide_in_two(drawn: Sequence[Sides], _: Sequence[Sides]) -> Decision:

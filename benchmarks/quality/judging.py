@@ -13,7 +13,7 @@ from functools import partial
 from benchmarks.quality.measuring import Measured
 from benchmarks.quality.rules import RULES
 from pytest_nnopt.model import Outcome
-from pytest_nnopt.statistics.decision import Decision, decide_change, decide_regression
+from pytest_nnopt.statistics.decision import Decision, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR, DEFAULT_YARDSTICK_PRIOR
 from pytest_nnopt.statistics.sequential import DEFAULT_LOOKS, SequentialPlan
@@ -21,7 +21,8 @@ from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.absolute import SESSION_SHARE, absolute_estimates
 from pytest_nnopt.verdict.device_time import DEVICE_TIME_PLAN, decide_device_estimates, device_estimates
-from pytest_nnopt.verdict.revisions import revisions_prior
+from pytest_nnopt.verdict.estimates import estimate_of_ratio
+from pytest_nnopt.verdict.revisions import decide_head_over_base
 
 LIMIT = 0.05
 CLOSE_LIMIT = 0.02
@@ -117,10 +118,8 @@ def decide_alone(now: Sequence[Measured], before: Sequence[Measured], factor: fl
 
 def decide_beside(now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float) -> Decision:
     """Decide by two revisions that every process measured side by side."""
-    ratios = [m.beside for m in now if m.beside is not None]
-    samples = [ProcessEstimate(ratio.log_ratio, ratio.variance, ratio.blocks) for ratio in ratios]
-    prior = revisions_prior(samples, is_on_gpu=now[0].device == "cuda")
-    return decide_change(_slowed(samples, factor), limit=limit, prior=prior, plan=SequentialPlan())
+    samples = [estimate_of_ratio(m.beside) for m in now if m.beside is not None]
+    return decide_head_over_base(_slowed(samples, factor), limit=limit, is_on_gpu=now[0].device == "cuda")
 
 
 def decide_kernels(now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float) -> Decision:

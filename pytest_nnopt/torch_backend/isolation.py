@@ -57,7 +57,7 @@ def known_instruction_sets() -> tuple[str, ...]:
 
 
 def trust_instruction_sets(names: Sequence[str]) -> None:
-    """Take over what another process of this run has found out: loading a program for each set takes a second.
+    """Take over what another process of this run has found out: loading a program for each set takes time.
 
     Where inductor would ask of other sets, it is left to find out for itself.
     """

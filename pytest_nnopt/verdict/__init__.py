@@ -6,8 +6,8 @@ Whoever measures asks ``wanted_processes`` whether further processes are wanted,
 from __future__ import annotations
 
 from pytest_nnopt.verdict.accepted import wanted_processes
+from pytest_nnopt.verdict.estimates import estimate_of
 from pytest_nnopt.verdict.judge import judge, keep_exact_failures
 from pytest_nnopt.verdict.question import Observed, Question
-from pytest_nnopt.verdict.times import estimate_of
 
 __all__ = ["Observed", "Question", "estimate_of", "judge", "keep_exact_failures", "wanted_processes"]

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.statistics.decision import Reason, decide_regression
-from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.units import format_percent
+from pytest_nnopt.verdict.estimates import estimate_of_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.statistics.decision import Decision
+    from pytest_nnopt.statistics.estimate import ProcessEstimate
     from pytest_nnopt.verdict.question import Question
 
 ALARM_SHARE = 0.2
@@ -67,7 +68,7 @@ def confirming_look(decision: Decision | None) -> int:
 def absolute_estimates(timing: Sequence[ProcessRecord]) -> list[ProcessEstimate]:
     """Return what each process knows about the candidate's time over the fixed workload's, where it was measured."""
     ratios = [process.candidate_to_yardstick for process in timing]
-    return [ProcessEstimate(ratio.log_ratio, ratio.variance, ratio.blocks) for ratio in ratios if ratio is not None]
+    return [estimate_of_ratio(ratio) for ratio in ratios if ratio is not None]
 
 
 def describe_absolute(decision: Decision) -> str:

@@ -28,6 +28,9 @@ _SAME_KERNEL_TIME = 0.03
 
 _SHOWN_KERNELS = 5
 
+_SAME_GROWTH = 0.001
+"""Difference between the growth as measured and that of kernels launched alike that is not worth a word."""
+
 _LARGEST_FACTOR = 1.25
 """Ways to launch a kernel between which chance decides are nearer to each other than this. It bounds what a change that
 makes one of them certain can hide."""
@@ -49,7 +52,7 @@ def check_device_time(
     """
     decision = decide_device_time(now, before, limit)
     launches, launches_before = _launches(now), _launches(before)
-    details = tuple(_kernel_changes(_kernels(now), _kernels(before)))
+    details = (*_as_measured(now, before, decision), *_kernel_changes(*_kernels_alike(now, before)))
     if launches > launches_before + _SAME_LAUNCHES:
         reason = f"{launches:g} kernels are launched per call, {level} has {launches_before:g}"
         return Check(CheckName.DEVICE_TIME, Outcome.FAILED, reason, decision.change, 0.0, limit, None, details)
@@ -130,6 +133,27 @@ def _kernels(processes: Sequence[ProcessRecord]) -> Mapping[str, KernelRecord]:
     return next(process.kernels for process in reversed(processes) if process.kernels)
 
 
+def _kernels_alike(
+    now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]
+) -> tuple[Mapping[str, KernelRecord], Mapping[str, KernelRecord]]:
+    """Return the newest kernels of both sides; the baseline's are launched as now wherever one of its processes did."""
+    here, there = _kernels(now), dict(_kernels(before))
+    for process in before:
+        for name, kernel in process.kernels.items():
+            if name in there and name in here and kernel.launch == here[name].launch:
+                there[name] = kernel
+    return here, there
+
+
+def _as_measured(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], decision: Decision) -> list[str]:
+    """Say by how much the time grew without regard to launches, where that is another figure."""
+    measured = [statistics.fmean(e.log_ratio for e in _estimates(processes, {})) for processes in (now, before)]
+    growth = math.expm1(measured[0] - measured[1])
+    if abs(growth - decision.change) < _SAME_GROWTH:
+        return []
+    return [f"as measured {format_percent(growth, signed=True)}; the figure above compares kernels launched alike"]
+
+
 def _kernel_changes(now: Mapping[str, KernelRecord], before: Mapping[str, KernelRecord]) -> list[str]:
     """Name the kernels that were added, removed or changed most, the costliest change first."""
     changes = {
@@ -142,7 +166,7 @@ def _kernel_changes(now: Mapping[str, KernelRecord], before: Mapping[str, Kernel
 
 def describe_kernel_changes(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> list[str]:
     """Name the kernels that were added, removed, or changed in time by more than they vary, costliest first."""
-    here, there = _kernels(now), _kernels(before)
+    here, there = _kernels_alike(now, before)
     moved = {
         name
         for name in {**here, **there}
@@ -162,7 +186,12 @@ def _describe_kernel(name: str, now: KernelRecord | None, before: KernelRecord |
         return f"kernel added: {name} ({format_seconds(now.seconds)} per call)"
     if now is None:
         return f"kernel removed: {name} ({format_seconds(before.seconds)} per call)"
-    launch = ""
-    if now.launch is not None and before.launch is not None and now.launch != before.launch:
-        launch = f", launched with {now.launch} (was {before.launch})"
-    return f"kernel {name}: {format_seconds(before.seconds)} → {format_seconds(now.seconds)} per call{launch}"
+    times = f"{format_seconds(before.seconds)} → {format_seconds(now.seconds)} per call"
+    return f"kernel {name}: {times}{describe_launch(now, before)}"
+
+
+def describe_launch(now: KernelRecord, before: KernelRecord) -> str:
+    """Say how a kernel is launched, to be put behind its figures; empty unless both are known and differ."""
+    if None in (now.launch, before.launch) or now.launch == before.launch:
+        return ""
+    return f", launched with {now.launch} (was {before.launch})"

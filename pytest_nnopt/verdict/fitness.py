@@ -10,7 +10,7 @@ from pytest_nnopt.statistics.evidence import recorded_noise
 from pytest_nnopt.statistics.power import minimum_detectable_effect
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.units import format_percent
-from pytest_nnopt.verdict.times import estimate_of
+from pytest_nnopt.verdict.estimates import estimate_of
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord

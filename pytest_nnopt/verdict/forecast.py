@@ -9,7 +9,7 @@ from pytest_nnopt.model import CheckName
 from pytest_nnopt.statistics.evidence import recorded_noise
 from pytest_nnopt.statistics.power import minimum_detectable_effect, processes_needed
 from pytest_nnopt.units import format_percent
-from pytest_nnopt.verdict.times import estimate_of
+from pytest_nnopt.verdict.estimates import estimate_of
 
 if TYPE_CHECKING:
     from pytest_nnopt.verdict.question import Question

@@ -6,10 +6,10 @@ import statistics
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome
-from pytest_nnopt.statistics.decision import decide_change
-from pytest_nnopt.statistics.estimate import ProcessEstimate
+from pytest_nnopt.statistics.decision import DEFAULT_PLAN, decide_change
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.units import format_percent
+from pytest_nnopt.verdict.estimates import estimate_of_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import BaseRecord, ProcessRecord, RatioRecord
     from pytest_nnopt.model import Interval
     from pytest_nnopt.statistics.decision import Decision
+    from pytest_nnopt.statistics.estimate import ProcessEstimate
+    from pytest_nnopt.statistics.sequential import SequentialPlan
     from pytest_nnopt.verdict.question import Question
 
 _BETWEEN_ON_CPU = VariancePrior(0.003**2, 6.0)
@@ -37,19 +39,27 @@ def decide_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Dec
     return _decide(question, _bases(timing), [base.candidate for base in _bases(timing)])
 
 
-def revisions_prior(samples: Sequence[ProcessEstimate], *, is_on_gpu: bool) -> VariancePrior:
-    """Return what is believed about one process's ratio of two revisions: its blocks' own scatter, and some more.
+def decide_head_over_base(
+    samples: Sequence[ProcessEstimate], *, limit: float, is_on_gpu: bool, plan: SequentialPlan = DEFAULT_PLAN
+) -> Decision:
+    """Decide whether the head is slower than the base by more than ``limit``.
 
-    The scatter of 200 blocks tells most of what a process varies by, whatever the machine, so that it is taken as
-    measured; only the little that differs from process to process besides is believed beforehand.
+    What the blocks of this run's processes scatter by is taken as measured, whatever the machine; only what differs
+    from process to process besides is believed beforehand.
 
     Args:
-        samples: the ratios of this run's processes, at least one.
-        is_on_gpu: whether the candidates ran on a GPU.
+        samples: head over base in each process of this run, at least one.
+        limit: the tolerated relative slowdown, 0.05 for 5 %.
+        is_on_gpu: whether both ran on a GPU.
+        plan: when evidence is looked at, and what errors may cost.
+
+    Raises:
+        MeasurementError: as ``decide_change``.
     """
-    within = statistics.fmean(sample.variance for sample in samples)
     between = _BETWEEN_ON_GPU if is_on_gpu else _BETWEEN_ON_CPU
-    return VariancePrior(within + between.variance, between.degrees_of_freedom)
+    within = statistics.fmean(sample.variance for sample in samples)
+    prior = VariancePrior(within + between.variance, between.degrees_of_freedom)
+    return decide_change(samples, limit=limit, prior=prior, plan=plan)
 
 
 def check_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Check:
@@ -108,9 +118,12 @@ def _explain_by_eager(decision: Decision, question: Question, bases: Sequence[Ba
 
 
 def _decide(question: Question, bases: Sequence[BaseRecord], ratios: Sequence[RatioRecord]) -> Decision:
-    samples = [ProcessEstimate(ratio.log_ratio, ratio.variance, ratio.blocks) for ratio in ratios]
-    prior = revisions_prior(samples, is_on_gpu=any(base.process.kernels for base in bases))
-    return decide_change(samples, limit=question.latency_limit, prior=prior, plan=question.plan)
+    return decide_head_over_base(
+        list(map(estimate_of_ratio, ratios)),
+        limit=question.latency_limit,
+        is_on_gpu=any(base.process.kernels for base in bases),
+        plan=question.plan,
+    )
 
 
 def _range(change: float, interval: Interval) -> str:

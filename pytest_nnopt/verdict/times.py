@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Interval, Outcome
 from pytest_nnopt.statistics.decision import decide_minimum, decide_regression
-from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.absolute import (
     confirming_look,
@@ -17,6 +16,7 @@ from pytest_nnopt.verdict.absolute import (
     describe_shared_slowdown,
 )
 from pytest_nnopt.verdict.device_time import decide_device_time
+from pytest_nnopt.verdict.estimates import estimate_of
 from pytest_nnopt.verdict.imported import describe_imported
 from pytest_nnopt.verdict.question import without_baseline
 from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, how_sure, is_beside_base
@@ -136,12 +136,6 @@ def _describe_latency(decision: Decision, limit: float, level: str) -> str:
         f"[{format_percent(interval.low, signed=True)}, {format_percent(interval.high, signed=True)}] "
         f"is {relation} the limit of {format_percent(limit)}"
     )
-
-
-def estimate_of(process: ProcessRecord) -> ProcessEstimate:
-    """Return what a process knows about the candidate's time over the reference's."""
-    ratio = process.candidate_to_reference
-    return ProcessEstimate(ratio.log_ratio, ratio.variance, ratio.blocks)
 
 
 def _decide_speedup(question: Question, timing: Sequence[ProcessRecord]) -> Decision | None:

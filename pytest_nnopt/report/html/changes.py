@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.units import format_percent, format_seconds
+from pytest_nnopt.verdict.device_time import describe_launch
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import CompileRecord, KernelRecord, ProcessRecord
@@ -146,9 +147,4 @@ def _altered(name: str, now: KernelRecord, before: KernelRecord) -> Change:
     growth = f" ({format_percent(now.seconds / before.seconds - 1, signed=True)})" if before.seconds else ""
     launches = "" if now.count == before.count else f", launched {before.count:g} → {now.count:g} times"
     times = f"{format_seconds(before.seconds)} → {format_seconds(now.seconds)} per call"
-    way = (
-        ""
-        if None in (now.launch, before.launch) or now.launch == before.launch
-        else f", launched with {now.launch} (was {before.launch})"
-    )
-    return Change("~", f"kernel {name}: {times}{growth}{launches}{way}")
+    return Change("~", f"kernel {name}: {times}{growth}{launches}{describe_launch(now, before)}")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from pytest_nnopt.model import Outcome
-from pytest_nnopt.statistics.decision import Decision, decide_change, decide_regression
+from pytest_nnopt.statistics.decision import Decision, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR
 from pytest_nnopt.statistics.sequential import DEFAULT_LOOKS
-from pytest_nnopt.verdict.revisions import revisions_prior
+from pytest_nnopt.verdict.revisions import decide_head_over_base
 
 RECORDED = json.loads((Path(__file__).parents[2] / "recorded" / "timing.json").read_text(encoding="utf-8"))
 
@@ -25,7 +25,7 @@ def estimates(rows: list[list[float]]) -> list[ProcessEstimate]:
 def judge(row: dict[str, Any], processes: int) -> Decision:
     now = estimates(row["now"][:processes])
     if row["before"] is None:
-        return decide_change(now, limit=row["limit"], prior=revisions_prior(now, is_on_gpu=False))
+        return decide_head_over_base(now, limit=row["limit"], is_on_gpu=False)
     return decide_regression(now, estimates(row["before"]), limit=row["limit"], prior=DEFAULT_CPU_PRIOR)
 
 

@@ -66,6 +66,16 @@ def test_a_changed_launch_is_named_with_its_kernel() -> None:
     )
 
 
+def test_a_kernel_is_named_against_one_launched_alike_and_the_growth_as_measured_is_said() -> None:
+    before = [process(*SLOW), process(*FAST)] * 5
+    launch, seconds = SLOW
+    check = check_device_time([process(launch, 1.1 * seconds)] * 4, before, 0.005)
+    assert check.details == (
+        "as measured +1.59 %; the figure above compares kernels launched alike",
+        "kernel chosen: 110 µs → 121 µs per call",
+    )
+
+
 def test_an_unknown_launch_counts_as_it_is() -> None:
     before = [process(None, 1.1e-4)] * 3 + [process(*FAST)] * 3
     assert spread(before) == pytest.approx(math.log(1.01 / 1.005), rel=1e-3)
