@@ -33,9 +33,8 @@ from planted_model import Branches, Tower
 
 from pytest_nnopt.session.records import record_compile
 from pytest_nnopt.torch_backend import compiling, counters
-from pytest_nnopt.torch_backend.compile_time import graph_caches_off
 from pytest_nnopt.torch_backend.compiling import CompileStep, compile_side
-from pytest_nnopt.torch_backend.isolation import isolated_compilation
+from pytest_nnopt.torch_backend.isolation import graph_caches_off, isolated_compilation
 from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 from pytest_nnopt.units import format_seconds
 

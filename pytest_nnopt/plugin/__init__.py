@@ -134,15 +134,17 @@ def model_pair(request: pytest.FixtureRequest) -> Generator[ModelPairFactory, No
     The generators of Python, numpy and torch are seeded before the test's body, so that weights and inputs drawn in it
     are the same in every run, and a changed number means a changed model.
     """
-    from pytest_nnopt.session.model_pair import ModelPairFactory
-    from pytest_nnopt.torch_backend.origin import seed_generators
+    gate, test_id = gate_of(request.config), request.node.nodeid
+    with gate.started_ahead(test_id):  # what is imported here takes seconds
+        from pytest_nnopt.session.model_pair import ModelPairFactory
+        from pytest_nnopt.torch_backend.origin import seed_generators
 
-    seed_generators(_TEST_SEED)
-    factory = ModelPairFactory(request.node.nodeid, gate_of(request.config))
-    request.node.stash[_FACTORY] = factory
-    yield factory
-    factory.close()
-    del request.node.stash[_FACTORY]
+        seed_generators(_TEST_SEED)
+        factory = ModelPairFactory(test_id, gate)
+        request.node.stash[_FACTORY] = factory
+        yield factory
+        factory.close()
+        del request.node.stash[_FACTORY]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,7 +35,9 @@ def describe_failure(verdict: Verdict) -> str:
     lines = [f"{verdict.case_id}: {first.reason}", *_explain(first)]
     for check in rest:
         lines += [_head(check, "as above" if check.reason == first.reason else check.reason), *_explain(check)]
-    lines += [_head(check, check.reason) for check in others]
+    for check in others:
+        notes = _details(check) if check.name is CheckName.NUMERICS else []  # a changed reference explains the rest
+        lines += [_head(check, check.reason), *notes]
     return plain_text("\n".join(lines))
 
 
@@ -44,9 +46,12 @@ def _head(check: Check, reason: str) -> str:
 
 
 def _explain(check: Check) -> list[str]:
-    details = [f"    {line}" for detail in check.details for line in detail.splitlines()]
     remedy = remedy_for(check)
-    return details if remedy is None else [*details, f"    what to do: {remedy}"]
+    return _details(check) if remedy is None else [*_details(check), f"    what to do: {remedy}"]
+
+
+def _details(check: Check) -> list[str]:
+    return [f"    {line}" for detail in check.details for line in detail.splitlines()]
 
 
 def remedy_for(check: Check | CheckRecord) -> str | None:

@@ -28,8 +28,8 @@ from pytest_nnopt.torch_backend.compiling import (
 )
 from pytest_nnopt.torch_backend.diagnosis import Trouble
 from pytest_nnopt.torch_backend.facts import current_environment, device_key
-from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets
-from pytest_nnopt.torch_backend.memory import measure_memory
+from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets, rehearse_compilation
+from pytest_nnopt.torch_backend.memory import has_room, measure_memory
 from pytest_nnopt.torch_backend.origin import origin_of
 from pytest_nnopt.torch_backend.pair import build_own_candidate, build_side, device_of
 from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
@@ -110,11 +110,19 @@ class CaseRun:
             side = build_own_candidate(self._request, device=self._device)
             return CompiledSide(side, CompileFacts(CompileStatus.OWN_CANDIDATE))
         reference, steps = self.reference, compile_steps(self._config.compile)
+        self.rehearse()
         if any(step.backend == "inductor" for step in steps) and device_of(reference).type == "cpu":
             probe_instruction_sets()
         with torch_kept_quiet():
             self._scope.enter_context(isolated_compilation(cache_dir=self.cache_dir))
             return compile_side(reference, steps, samples=self.samples)
+
+    def rehearse(self) -> None:
+        """Have the compiler ready where one will be asked for."""
+        is_asked = any(step.backend == "inductor" for step in compile_steps(self._config.compile))
+        if self._request.candidate is None and is_asked:
+            with torch_kept_quiet():
+                rehearse_compilation()
 
     def prepare_timing(self, cache_dir: Path) -> None:
         """Build both sides, with compiled code kept in ``cache_dir``.
@@ -247,6 +255,11 @@ class CaseRun:
         except Exception:
             return None
         return WorkRecord(operators=dict(found.operators), elements=found.elements)
+
+    @property
+    def leaves_room(self) -> bool:
+        """Whether a GPU holds this case, another process with it, and what is compiled once more meanwhile."""
+        return has_room(device_of(self.reference))
 
     def another_reference(self) -> Side:
         """Return a further copy of the eager side."""

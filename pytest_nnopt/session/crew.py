@@ -28,6 +28,7 @@ class Crew:
         environment: what every process must see, too.
         at_once: how many are built at a time.
         ahead: how many more import while those build.
+        first: a process that is on its way already; None starts all of them here.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Crew:
         *,
         at_once: int,
         ahead: int = 0,
+        first: MeasuringProcess | None = None,
     ) -> None:
         self._start = start
         self._cache_dir = cache_dir
@@ -46,7 +48,10 @@ class Crew:
         self._most_alive = at_once + ahead
         self._alive = ExitStack()
         self._waiting: deque[MeasuringProcess] = deque()
+        self._building: deque[MeasuringProcess] = deque()
         self._ready: deque[MeasuringProcess] = deque()
+        if first is not None:
+            self._take(first)
 
     def __enter__(self) -> Crew:
         return self
@@ -54,9 +59,19 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end_waiting()
+        self._alive.__exit__(kind, error, trace)
+
+    def dismiss(self) -> None:
+        """End all processes; others may be started later."""
+        self._end_waiting()
+        self._alive.close()
+        for queue in (self._waiting, self._building, self._ready):
+            queue.clear()
+
+    def _end_waiting(self) -> None:
         for process in self._waiting:
             process.stop(at_once=True)
-        self._alive.__exit__(kind, error, trace)
 
     def prepare(self, count: int) -> None:
         """Start processes until ``count`` of them, or as many as may live at once, are on their way to be ready.
@@ -64,10 +79,20 @@ class Crew:
         Raises:
             MeasurementError: one cannot be started.
         """
-        for _ in range(min(count, self._most_alive) - len(self._waiting) - len(self._ready)):
-            process = self._start()
-            self._alive.push(process)
-            self._waiting.append(process)
+        there = len(self._waiting) + len(self._building) + len(self._ready)
+        for _ in range(min(count, self._most_alive) - there):
+            self._take(self._start())
+
+    def begin(self, count: int = 1) -> None:
+        """Tell as many of the waiting processes to build, as far as so many may at a time; the next sample awaits them.
+
+        Raises:
+            MeasurementError: one of them has ended.
+        """
+        for _ in range(min(count, self._at_once - len(self._building), len(self._waiting))):
+            process = self._waiting.popleft()
+            self._building.append(process)
+            process.build(self._cache_dir())
 
     def sample(self, seed: int, *, expected: int = 1) -> ProcessRecord:
         """Take one sample in a process that has measured nothing before.
@@ -95,11 +120,14 @@ class Crew:
         for other in self._waiting:
             other.resume()
 
+    def _take(self, process: MeasuringProcess) -> None:
+        self._alive.push(process)
+        self._waiting.append(process)
+
     def _make_ready(self, expected: int) -> None:
         self.prepare(expected)
-        building = [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
-        for process in building:
-            process.build(self._cache_dir())
-        for process in building:
+        self.begin(self._at_once)
+        while self._building:
+            process = self._building.popleft()
             process.wait_until_ready(self._environment)
             self._ready.append(process)

@@ -13,7 +13,8 @@ from pytest_nnopt.report.failure import describe_failures
 from pytest_nnopt.report.junit import junit_properties
 from pytest_nnopt.results import speedup_of
 from pytest_nnopt.session.case import CaseRun
-from pytest_nnopt.session.concluding import conclude_case, inspect_case
+from pytest_nnopt.session.concluding import conclude_case
+from pytest_nnopt.session.observing import inspect_case
 from pytest_nnopt.session.ranked import RankedRun
 from pytest_nnopt.session.repro import replayed
 from pytest_nnopt.session.worker import WorkerFinished, WorkerRole

@@ -66,6 +66,10 @@ class RevisionsRun:
         """The fingerprint of this process on the pair's device."""
         return self._cases[0].environment
 
+    def rehearse(self) -> None:
+        """Have the compiler ready, once for both."""
+        self._cases[0].rehearse()
+
     def prepare_timing(self, cache_dir: Path) -> None:
         """Build and compile copies of both sides of both revisions.
 

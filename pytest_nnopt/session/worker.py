@@ -43,6 +43,10 @@ class Measurable(Protocol):
         """The fingerprint of this process on the pair's device."""
         ...
 
+    def rehearse(self) -> None:
+        """Do what can be done before anything is built."""
+        ...
+
     def prepare_timing(self, cache_dir: Path) -> None:
         """Build both sides, with compiled code kept in ``cache_dir``."""
         ...
@@ -93,6 +97,7 @@ class WorkerRole:
         """
         self.is_serving = True
         keep_freed_memory()
+        case.rehearse()
         try:
             self._obey(case, inspect)
         except SeparationError as error:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import cProfile
 import importlib.metadata
 import pstats
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ import torch
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.model import CompileTime
 from pytest_nnopt.torch_backend.compiling import CompiledSide, CompileStep, Inputs, compile_side
-from pytest_nnopt.torch_backend.isolation import isolated_compilation
+from pytest_nnopt.torch_backend.isolation import graph_caches_off, isolated_compilation
 
 if TYPE_CHECKING:
     from pytest_nnopt.model import CompileFacts
@@ -112,17 +111,3 @@ def _seconds(compiled: CompiledSide) -> float:
         why = attempt.error or compiled.facts.explanation
         raise MeasurementError(f"no compile time of {attempt.description}: {why}")
     return compiled.seconds
-
-
-@contextlib.contextmanager
-def graph_caches_off() -> Iterator[None]:
-    """Let the compiler do all of its own work again; on torch 2.4 one cache is off by default, the other unknown."""
-    import torch._functorch.config as functorch_config
-    import torch._inductor.config as inductor_config
-
-    caches = ((inductor_config, "fx_graph_cache"), (functorch_config, "enable_autograd_cache"))
-    with contextlib.ExitStack() as stack:
-        for config, name in caches:
-            if hasattr(config, name):
-                stack.enter_context(config.patch({name: False}))
-        yield

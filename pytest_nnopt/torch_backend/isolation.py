@@ -72,6 +72,26 @@ def trust_instruction_sets(names: Sequence[str]) -> None:
                 getattr(known, "cache_clear", lambda: None)()
 
 
+@functools.cache
+def rehearse_compilation() -> None:
+    """Have the compiler compile something, so that what it loads and sets up on first use is there; once in a process.
+
+    That takes seconds, which would else be part of the first model's cold compile, whichever model that is, and pass
+    in a measuring process that could as well have spent them while it waited. A product of two matrices needs no
+    code of its own, on a CPU no C++ compiler. It is kept in inductor's ordinary cache, so that a process that is killed
+    meanwhile leaves no directory behind.
+    """
+    with (
+        contextlib.suppress(Exception),
+        warnings_not_raised(),
+        isolated_compilation(cache_dir=default_cache_dir()),
+        graph_caches_off(),
+        torch.no_grad(),
+    ):
+        square = torch.ones(2, 2, device="cpu")
+        torch.compile(torch.mm, backend="inductor")(square, square)
+
+
 def reset_compiler() -> None:
     """Forget all compiled code and what was counted about it; the caches on disk stay.
 
@@ -95,6 +115,20 @@ def warnings_not_raised() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+        yield
+
+
+@contextlib.contextmanager
+def graph_caches_off() -> Iterator[None]:
+    """Let the compiler do all of its own work again; on torch 2.4 one cache is off by default, the other unknown."""
+    import torch._functorch.config as functorch_config
+    import torch._inductor.config as inductor_config
+
+    caches = ((inductor_config, "fx_graph_cache"), (functorch_config, "enable_autograd_cache"))
+    with contextlib.ExitStack() as stack:
+        for config, name in caches:
+            if hasattr(config, name):
+                stack.enter_context(config.patch({name: False}))
         yield
 
 

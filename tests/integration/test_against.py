@@ -229,7 +229,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory, simulated_clock_conftest:
 def test_it_fails_for_those_that_became_worse_and_leaves_nothing(compared: Run) -> None:
     assert compared.status == pytest.ExitCode.TESTS_FAILED, compared.output
     failed = {case_id.partition("::")[2] for case_id, case in compared.cases.items() if case.outcome.is_failure}
-    assert failed == {"test_changed", "test_breaking", "test_killed"}
+    assert failed == {"test_changed", "test_breaking", "test_killed"}, compared.output
     assert compared.leftovers == []
 
 

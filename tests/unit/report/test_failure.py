@@ -36,6 +36,15 @@ def test_everything_known_about_a_failing_case_is_said_failures_first() -> None:
     )
 
 
+def test_a_changed_reference_is_said_also_where_the_candidate_still_agrees() -> None:
+    changed = ("the reference itself changed: output has 0.2 where it had 0.1",)
+    text = describe(
+        (CheckName.LATENCY, Outcome.FAILED, "latency +20.0 %", ()),
+        (CheckName.NUMERICS, Outcome.PASSED, "1 leaf agrees", changed),
+    )
+    assert text.endswith(f"\n  numerics passed: 1 leaf agrees\n    {changed[0]}")
+
+
 def test_what_a_baseline_names_commands_nothing() -> None:
     text = describe((CheckName.LATENCY, Outcome.NO_BASELINE, "\x1b[2J\n::error::boom", ("::add-mask::x\u202e",)))
     assert text == f"{CASE_ID}: \\x1b[2J\n\\x3a:error::boom\n    \\x3a:add-mask::x\\u202e"

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.session.gathering import gather_timing
+from pytest_nnopt.session import gathering
+from pytest_nnopt.session.gathering import gather_timing, hired_crew
+from pytest_nnopt.session.processes import Launch
 from pytest_nnopt.verdict.fitness import find_noise
 from tests.builders import make_evidence, make_process, make_question
 
 if TYPE_CHECKING:
+    import pytest
+
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.verdict import Question
 
@@ -75,3 +81,36 @@ def test_earlier_attempts_count() -> None:
     earlier = tuple(make_process(0.0) for _ in range(3))
     timing, _ = gather_timing(source, make_comparison(), earlier, budget_seconds=60, now=source.now)
     assert timing == earlier
+
+
+@dataclass
+class BusyProcess:
+    """Writes into its directory until it is ended."""
+
+    directories: list[Path]
+    found_at_the_end: list[bool]
+
+    def build(self, cache_dir: Path) -> None:
+        self.directories.append(cache_dir)
+
+    def stop(self, *, at_once: bool = False) -> None:
+        self.found_at_the_end += [path.is_dir() for path in self.directories]
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def test_on_a_gpu_each_process_has_a_directory_that_outlives_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    directories: list[Path] = []
+    found: list[bool] = []
+    monkeypatch.setattr(gathering, "MeasuringProcess", lambda *_: BusyProcess(directories, found))
+    environment = Environment({"device": "cuda"})
+    with hired_crew(Launch((), tmp_path), "test", "case", environment, lambda: tmp_path) as crew:
+        crew.prepare(2)
+        crew.begin()
+    assert found
+    assert all(found)
+    assert tmp_path not in directories
+    assert not any(path.exists() for path in directories)

@@ -1,11 +1,12 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch._dynamo.utils import counters, get_compilation_metrics, graph_break_reasons
 
-from pytest_nnopt.torch_backend.isolation import isolated_compilation, reset_compiler
+from pytest_nnopt.torch_backend.isolation import isolated_compilation, rehearse_compilation, reset_compiler
 
 
 def compile_something() -> None:
@@ -85,3 +86,36 @@ def test_reset_forgets_shapes_that_were_seen() -> None:
         torch.compile(double, backend="eager")(torch.ones(size))
     assert counters["stats"]["unique_graphs"] == 1
     assert [entry.cache_size for entry in get_compilation_metrics()] == [0]
+
+
+@pytest.fixture
+def unrehearsed() -> Iterator[None]:
+    """Let rehearsals take place in this process that has had one."""
+    rehearse_compilation.cache_clear()
+    yield
+    rehearse_compilation.cache_clear()
+
+
+@pytest.mark.usefixtures("unrehearsed")
+def test_a_rehearsal_compiles_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ordinary, others = tmp_path / "ordinary", tmp_path / "others"
+    others.mkdir()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(ordinary))
+    monkeypatch.setattr("tempfile.tempdir", str(others))
+    state = torch.random.get_rng_state()
+    rehearse_compilation()
+    assert list(ordinary.rglob("*.py"))
+    assert not list(others.iterdir())
+    assert not counters
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(ordinary)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.usefixtures("unrehearsed")
+def test_a_rehearsal_that_fails_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    rehearse_compilation()
+    assert not counters

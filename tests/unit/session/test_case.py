@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from pytest_nnopt.config import CaseConfig, CompileConfig
+from pytest_nnopt.session import case
+from pytest_nnopt.session.case import CaseRun
+from pytest_nnopt.torch_backend.pair import PairRequest
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done with the compiler, in order."""
+    steps: list[str] = []
+    monkeypatch.setattr(case, "rehearse_compilation", lambda: steps.append("rehearse"))
+    monkeypatch.setattr(case, "probe_instruction_sets", lambda: steps.append("probe"))
+    monkeypatch.setattr(case, "compile_side", lambda *_, **__: steps.append("compile"))
+    return steps
+
+
+def build(backend: str = "inductor", **request: Any) -> None:
+    run = CaseRun(
+        PairRequest(torch.nn.ReLU(), (torch.ones(2),), **request), CaseConfig(compile=CompileConfig(backend=backend))
+    )
+    try:
+        _ = run.built
+    finally:
+        run.close()
+
+
+def test_the_compiler_is_ready_before_a_cold_compile_is_timed(log: list[str]) -> None:
+    build()
+    assert log == ["rehearse", "probe", "compile"]
+
+
+def test_nothing_is_rehearsed_for_another_compiler_or_the_test_s_own_candidate(log: list[str]) -> None:
+    build("aot_eager")
+    build(candidate=torch.relu)
+    assert log == ["compile"]
