@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -50,7 +52,9 @@ def _remedy(error: OSError) -> str:
 
 @contextlib.contextmanager
 def temporary_directory(prefix: str = "nnopt-") -> Iterator[Path]:
-    """Make a directory that is gone after the body.
+    """Make a directory that is gone after the body, and at the latest with this process.
+
+    A compiler's helpers may still be writing when the body ends, and make anew what was removed.
 
     Raises:
         OutputError: none can be made.
@@ -61,6 +65,7 @@ def temporary_directory(prefix: str = "nnopt-") -> Iterator[Path]:
         raise OutputError(
             f"no temporary directory can be made: {error}; let TMPDIR name a place that is writable and has space"
         ) from None
+    atexit.register(shutil.rmtree, made.name, ignore_errors=True)
     with made as name:
         yield Path(name)
 

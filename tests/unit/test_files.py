@@ -4,6 +4,8 @@ import contextlib
 import errno
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -150,6 +152,16 @@ def test_a_temporary_directory_is_gone_afterwards(tmp_path: Path, monkeypatch: p
         temporary_directory(),
     ):
         pass
+
+
+def test_a_temporary_directory_that_was_made_anew_is_gone_with_the_process(tmp_path: Path) -> None:
+    script = (
+        "from pytest_nnopt.files import temporary_directory\n"
+        "with temporary_directory() as directory: pass\n"
+        "directory.mkdir(); (directory / 'late').touch()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)}, check=True)
+    assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])

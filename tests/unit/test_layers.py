@@ -22,7 +22,8 @@ def test_loading_the_plugin_loads_nothing_heavy(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["verdict", "results", "report.terminal", "baseline.store", "cli.app", "numerics.compare"]
+    "module",
+    ["verdict", "results", "report.terminal", "baseline.store", "cli.accept", "cli.history", "numerics.compare"],
 )
 def test_rows_below_the_session_run_without_torch_and_pytest(module: str) -> None:
     assert not loaded_by(f"import pytest_nnopt.{module}") & {"torch", "pytest"}
