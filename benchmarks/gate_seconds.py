@@ -8,6 +8,7 @@ compiles and looks, and with ``--nnopt-baseline``. The difference of the two is 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -93,7 +94,7 @@ def format_page(rows: Sequence[str], unsettled: Sequence[str], rounds: int) -> s
         f"Made by `{' '.join(['python -m benchmarks.gate_seconds', *sys.argv[1:]])}` on {date.today()}: Python "
         f"{platform.python_version()}, torch {torch.__version__}, {gpu or f'{len(os.sched_getaffinity(0))} cores'}. "
         f"Medians of {rounds} runs of pytest with one unchanged case; the first column is the whole run with "
-        "`--nnopt-only=compile`, imports included.",
+        f"`--nnopt-only=compile`, imports included; torch's bytecode is {'' if _has_bytecode() else 'not '}cached.",
         "",
         "| model | compile and look, s | gate beyond that, s | processes | recording a baseline, s | outcomes |",
         "|---|---|---|---|---|---|",
@@ -101,6 +102,11 @@ def format_page(rows: Sequence[str], unsettled: Sequence[str], rounds: int) -> s
         *(["", "Where a gate did not pass an unchanged model:", "", *unsettled] if unsettled else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _has_bytecode() -> bool:
+    """Whether Python finds torch compiled: where it does not, each process compiles what it imports."""
+    return Path(importlib.util.cache_from_source(torch.__file__)).exists()
 
 
 def main() -> None:
