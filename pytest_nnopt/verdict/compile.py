@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, CompileFacts, CompileStatus, Outcome
-from pytest_nnopt.verdict.counters import BYTES, judged_figures
+from pytest_nnopt.verdict.counters import BYTES, describe_places, judged_figures
 from pytest_nnopt.verdict.question import without_baseline
 
 if TYPE_CHECKING:
@@ -97,7 +97,10 @@ def _trouble_with(question: Question, facts: CompileFacts) -> _Trouble | None:
         return _Trouble("the candidate could not be compiled", _attempts(facts), remedy)
     if facts.status is CompileStatus.NOTHING_COMPILED:
         reason = f": {facts.explanation}" if facts.explanation else ""
-        return _Trouble(f"nothing was compiled, so eager would be compared with eager{reason}")
+        what = f"nothing was compiled, so eager would be compared with eager{reason}"
+        places = describe_places("run eagerly", facts.eager_reasons)
+        remedy = "mend what is listed above, or hand over a part of the model that can be compiled" if places else None
+        return _Trouble(what, places, remedy)
     if facts.status is CompileStatus.FELL_BACK and not question.config.is_fallback_allowed:
         remedy = (
             "mend the error above; or allow the fallback for this test with @pytest.mark.nnopt_compile(fallback=...)"

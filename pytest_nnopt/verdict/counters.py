@@ -128,7 +128,7 @@ def kernel_changes(facts: CompileFacts, level: CompileLevel) -> list[str]:
     return [line for kind, now, before in kinds for line in _count_changes(kind, now, before)]
 
 
-def _describe_places(kind: str, places: Iterable[Place]) -> tuple[str, ...]:
+def describe_places(kind: str, places: Iterable[Place]) -> tuple[str, ...]:
     """Say where each thing happened and why, with the code and the compiler's advice below; equal ones together.
 
     The same advice is given once.
@@ -183,8 +183,8 @@ def _placed(
         name,
         now,
         count,
-        _describe_places(_singular(name), found),
-        _describe_places(_singular(name), _new_places(found, before)) if is_listed else (),
+        describe_places(_singular(name), found),
+        describe_places(_singular(name), _new_places(found, before)) if is_listed else (),
     )
 
 

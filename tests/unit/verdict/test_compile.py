@@ -80,6 +80,13 @@ class TestCompile:
         check = check_compile(make_question(), facts)
         assert (check.outcome, check.reason) == (outcome, reason)
 
+    def test_where_nothing_was_compiled_the_line_that_prevented_it_is_named(self) -> None:
+        facts = make_facts(CompileStatus.NOTHING_COMPILED, graphs=0, eager_reasons=(BREAK,))
+        check = check_compile(make_question(), facts)
+        assert check.details == ("run eagerly at model.py:7: call to print\n    print(x)",)
+        assert check.remedy is not None
+        assert check_compile(make_question(), make_facts(CompileStatus.NOTHING_COMPILED)).remedy is None
+
     def test_a_failed_compilation_lists_every_attempt(self) -> None:
         attempts = (CompileAttempt("default mode", "it broke"), CompileAttempt("mode='max-autotune'", "it, too"))
         check = check_compile(make_question(), CompileFacts(CompileStatus.FAILED, attempts))
