@@ -99,8 +99,8 @@ def _trouble_with(question: Question, facts: CompileFacts) -> _Trouble | None:
         reason = f": {facts.explanation}" if facts.explanation else ""
         what = f"nothing was compiled, so eager would be compared with eager{reason}"
         places = describe_places("run eagerly", facts.eager_reasons)
-        remedy = "mend what is listed above, or hand over a part of the model that can be compiled" if places else None
-        return _Trouble(what, places, remedy)
+        advice = "mend what is listed above, or hand over a part of the model that can be compiled"
+        return _Trouble(what, places, advice if places else None)
     if facts.status is CompileStatus.FELL_BACK and not question.config.is_fallback_allowed:
         remedy = (
             "mend the error above; or allow the fallback for this test with @pytest.mark.nnopt_compile(fallback=...)"
