@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,8 @@ def model_pair(request: pytest.FixtureRequest) -> Generator[ModelPairFactory, No
     are the same in every run, and a changed number means a changed model.
     """
     gate, test_id = gate_of(request.config), request.node.nodeid
-    with gate.started_ahead(test_id):  # what is imported here takes seconds
+    is_timed_by_others = "benchmark" in request.fixturenames
+    with nullcontext() if is_timed_by_others else gate.started_ahead(test_id):  # what is imported here takes seconds
         from pytest_nnopt.session.model_pair import ModelPairFactory
         from pytest_nnopt.torch_backend.origin import seed_generators
 

@@ -37,8 +37,21 @@ class Ahead:
                 self._process = None
 
     def take(self, case_id: str) -> MeasuringProcess | None:
-        """Hand over the process to whoever ends it, where it is this case's."""
-        if case_id != self._case_id:
-            return None
+        """Hand over the process to whoever ends it; one of another case is ended, as it would compute beside this one."""
         process, self._process = self._process, None
+        if process is not None and case_id != self._case_id:
+            process.stop(at_once=True)
+            return None
         return process
+
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """Have the process rest while this one takes times."""
+        process = self._process
+        if process is not None:
+            process.pause()
+        try:
+            yield
+        finally:
+            if process is not None:
+                process.resume()

@@ -29,7 +29,7 @@ from pytest_nnopt.torch_backend.compiling import (
 from pytest_nnopt.torch_backend.diagnosis import Trouble
 from pytest_nnopt.torch_backend.facts import current_environment, device_key
 from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets, rehearse_compilation
-from pytest_nnopt.torch_backend.memory import has_room, measure_memory
+from pytest_nnopt.torch_backend.memory import measure_memory
 from pytest_nnopt.torch_backend.origin import origin_of
 from pytest_nnopt.torch_backend.pair import build_own_candidate, build_side, device_of
 from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
@@ -119,7 +119,7 @@ class CaseRun:
 
     def rehearse(self) -> None:
         """Have the compiler ready where one will be asked for."""
-        is_asked = any(step.backend == "inductor" for step in compile_steps(self._config.compile))
+        is_asked = any(step.backend == "inductor" and not step.is_eager for step in compile_steps(self._config.compile))
         if self._request.candidate is None and is_asked:
             with torch_kept_quiet():
                 rehearse_compilation()
@@ -257,9 +257,13 @@ class CaseRun:
         return WorkRecord(operators=dict(found.operators), elements=found.elements)
 
     @property
-    def leaves_room(self) -> bool:
-        """Whether a GPU holds this case, another process with it, and what is compiled once more meanwhile."""
-        return has_room(device_of(self.reference))
+    def looks_ahead(self) -> bool:
+        """Whether this process may compute while another one builds.
+
+        Not on a GPU: the compiler chooses kernels by timing them there, and memory may not hold both. Nor on ranks,
+        which all have to do it.
+        """
+        return not self.is_shared and device_of(self.reference).type == "cpu"
 
     def another_reference(self) -> Side:
         """Return a further copy of the eager side."""

@@ -67,10 +67,7 @@ class Comparison:
 
 
 def compare_with_base(run: CaseRun, gate: Gate, question: Question, test_id: str) -> Comparison:
-    """Look at the base's case in a process of its own, then time both as its mode says.
-
-    While the base is looked at, the first process that will run both is on its way.
-    """
+    """Look at the base's case in a process of its own, then time both as its mode says."""
     base, launch = gate.base, gate.launch
     assert base is not None
     if launch is None:
@@ -80,8 +77,6 @@ def compare_with_base(run: CaseRun, gate: Gate, question: Question, test_id: str
     timing = _Timing(run, gate, base, launch, expected, test_id)
     with timing.crew_beside() as crew:
         try:
-            if base.mode != "pair" and expected.wants_timing:
-                crew.prepare(1)
             found = _inspect(run, gate, launch, expected, test_id)
         except ProcessEndedError as error:
             if error.status == _PYTEST_CANNOT_START:
@@ -104,16 +99,16 @@ def compare_with_base(run: CaseRun, gate: Gate, question: Question, test_id: str
 def _inspect(run: CaseRun, gate: Gate, launch: Launch, question: Question, test_id: str) -> Inspected:
     """Have the base looked at; this process compiles the head while that one imports, and looks at it with that one."""
     assert gate.base is not None
-    process = gate.ahead.take(question.case_id)
     with ExitStack() as stack:
         cache_dir = stack.enter_context(temporary_directory())
+        process = gate.ahead.take(question.case_id)
         if process is None:
             process = MeasuringProcess(gate.base.launch_alone(launch), test_id, question.case_id)
         stack.enter_context(process)
         if CheckName.NUMERICS in question.asked:
             _ = run.numerics
         process.begin_inspection(cache_dir)
-        if run.leaves_room:
+        if run.looks_ahead:
             with contextlib.suppress(MeasurementError):  # it is asked for again, by whom it concerns
                 observe_case(run, question)
         return process.await_inspection()

@@ -92,7 +92,7 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
             observe_numerics(run, question)
             if run.built.side is None:
                 return timing, None
-            if not run.is_shared and run.leaves_room:
+            if run.looks_ahead:
                 crew.begin()
                 observe_case(run, question)
             with gate.spending(is_recording=question.is_updating) as budget_seconds:

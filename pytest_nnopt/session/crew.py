@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.errors import MeasurementError
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -59,18 +61,19 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end_waiting()
+        self._end_unfinished()
         self._alive.__exit__(kind, error, trace)
 
     def dismiss(self) -> None:
         """End all processes; others may be started later."""
-        self._end_waiting()
+        self._end_unfinished()
         self._alive.close()
         for queue in (self._waiting, self._building, self._ready):
             queue.clear()
 
-    def _end_waiting(self) -> None:
-        for process in self._waiting:
+    def _end_unfinished(self) -> None:
+        """End by force what has built nothing yet; it would be asked only once that is done."""
+        for process in (*self._waiting, *self._building):
             process.stop(at_once=True)
 
     def prepare(self, count: int) -> None:
@@ -86,13 +89,13 @@ class Crew:
     def begin(self, count: int = 1) -> None:
         """Tell as many of the waiting processes to build, as far as so many may at a time; the next sample awaits them.
 
-        Raises:
-            MeasurementError: one of them has ended.
+        One that has ended is told nothing; whoever awaits it learns how it ended.
         """
         for _ in range(min(count, self._at_once - len(self._building), len(self._waiting))):
             process = self._waiting.popleft()
             self._building.append(process)
-            process.build(self._cache_dir())
+            with contextlib.suppress(MeasurementError):
+                process.build(self._cache_dir())
 
     def sample(self, seed: int, *, expected: int = 1) -> ProcessRecord:
         """Take one sample in a process that has measured nothing before.

@@ -157,7 +157,8 @@ class Gate:
             return False
         if self.purpose is Purpose.COMPARE:
             return self._is_recording_missing or bool(self.source.environments_with(test_id))
-        return self.purpose is Purpose.UPDATE
+        is_known = self.is_update_of_new and bool(self.source.environments_with(test_id))
+        return self.purpose is Purpose.UPDATE and not is_known
 
     @contextlib.contextmanager
     def spending(self, now: Callable[[], float] = time.monotonic, *, is_recording: bool = False) -> Iterator[float]:

@@ -136,7 +136,11 @@ def default_cache_dir() -> Path:
     """Return the directory in which inductor keeps compiled code when nothing else is asked for."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-    return Path(cache_dir())
+    before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    found = Path(cache_dir())
+    if before is None:  # asking sets it, and a later TMPDIR would be ignored
+        os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    return found
 
 
 @contextlib.contextmanager

@@ -54,17 +54,6 @@ class _Usage:
     left: int
 
 
-def has_room(device: torch.device) -> bool:
-    """Whether a GPU has twice as much memory free as this process has needed so far; a CPU's swaps and is not asked.
-
-    Another process may then come to need as much, and this one half as much again.
-    """
-    if device.type != "cuda":
-        return True
-    free_bytes, _ = torch.cuda.mem_get_info(device)
-    return free_bytes >= 2 * torch.cuda.max_memory_reserved(device)
-
-
 def measure_memory(side: Side, *, owns_cuda_graphs: bool = False) -> MemoryFacts:
     """Run the side a few times and measure one call.
 

@@ -19,6 +19,13 @@ class FakeProcess:
     test_id: str
     case_id: str
     ends: list[bool] = field(default_factory=list)
+    rests: list[bool] = field(default_factory=list)
+
+    def pause(self) -> None:
+        self.rests.append(True)
+
+    def resume(self) -> None:
+        self.rests.append(False)
 
     def stop(self, *, at_once: bool = False) -> None:
         self.ends.append(at_once)
@@ -47,13 +54,24 @@ def test_the_test_s_unnamed_case_takes_it_once_and_ends_it_itself(started: list[
     assert started[0].ends == []
 
 
-def test_what_a_named_case_cannot_use_is_ended_with_the_test(started: list[FakeProcess]) -> None:
+def test_what_a_named_case_cannot_use_is_ended_before_it_disturbs(started: list[FakeProcess]) -> None:
     holder = Ahead()
     with holder.started(LAUNCH, "test_a"):
         assert holder.take("test_a#b") is None
-        assert started[0].ends == []
+        assert started[0].ends == [True]
     assert started[0].ends == [True]
     assert holder.take("test_a") is None
+
+
+def test_it_rests_while_the_test_takes_times_and_is_ended_where_nobody_takes_it(started: list[FakeProcess]) -> None:
+    holder = Ahead()
+    with holder.started(LAUNCH, "test_a"):
+        with holder.resting():
+            assert started[0].rests == [True]
+        assert started[0].rests == [True, False]
+    assert started[0].ends == [True]
+    with holder.resting():
+        assert started[0].rests == [True, False]
 
 
 def test_one_that_cannot_be_started_is_left_to_the_case(monkeypatch: pytest.MonkeyPatch) -> None:

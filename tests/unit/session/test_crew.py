@@ -152,6 +152,19 @@ def test_what_was_told_to_build_is_awaited_by_the_next_sample() -> None:
     assert starter.started == 2
 
 
+def test_the_sample_tells_of_one_that_had_ended_before_it_was_told_to_build() -> None:
+    class Ended(FakeProcess):
+        def build(self, cache_dir: Path) -> None:
+            raise MeasurementError("it is gone")
+
+    starter = Starter()
+    first = Ended(starter.log, "early", breaks=True)
+    with Crew(starter, lambda: Path("cache"), HERE, at_once=1, first=first) as crew:  # type: ignore[arg-type]
+        crew.begin()
+        with pytest.raises(MeasurementError, match="it died"):
+            crew.sample(0)
+
+
 def test_no_more_build_at_once_than_allowed() -> None:
     starter = Starter()
     with make_crew(starter, 1, ahead=1) as crew:
@@ -166,7 +179,7 @@ def test_a_dismissed_crew_holds_nobody() -> None:
         crew.prepare(2)
         crew.begin()
         crew.dismiss()
-        assert {"1 stops", "2 is killed"} <= set(starter.log)
+        assert {"1 is killed", "2 is killed"} <= set(starter.log)
         crew.sample(0)
         assert starter.started == 3
 

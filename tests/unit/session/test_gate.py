@@ -130,6 +130,15 @@ class TestStartedAhead:
         found = self.started(open_(tmp_path, purpose, **settings), monkeypatch)
         assert found == ([(LAUNCH, CASE_ID)] if expected else [])
 
+    def test_an_update_of_new_ones_needs_none_for_what_is_known(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gate = open_(tmp_path, "update")
+        gate.is_update_of_new = True
+        assert self.started(gate, monkeypatch)
+        gate.store.write(HERE, make_baseline(HERE))
+        assert not self.started(gate, monkeypatch)
+
     def test_none_is_started_for_what_runs_elsewhere_or_is_unknown(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pytest_nnopt.torch_backend.compiling import CompileStep, compile_side
-from pytest_nnopt.torch_backend.memory import MemoryFacts, has_room, measure_memory
+from pytest_nnopt.torch_backend.memory import MemoryFacts, measure_memory
 from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 
 ROWS, WIDTH, FLOAT = 64, 32, 4
@@ -178,13 +178,3 @@ class TestOnGpu:
         graphed = measure_memory(compiled.side, owns_cuda_graphs=True)
         assert graphed.peak_bytes == 0
         assert graphed.steady_bytes > measure_memory(side).steady_bytes
-
-
-@pytest.mark.parametrize(("free_bytes", "expected"), [(199, False), (200, True)])
-def test_a_gpu_has_room_for_another_process_where_twice_of_this_one_s_is_free(
-    monkeypatch: pytest.MonkeyPatch, free_bytes: int, expected: bool
-) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free_bytes, 1000))
-    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 100)
-    assert has_room(torch.device("cuda", 0)) is expected
-    assert has_room(torch.device("cpu"))
