@@ -37,7 +37,7 @@ class Ahead:
                 self._process = None
 
     def take(self, case_id: str) -> MeasuringProcess | None:
-        """Hand over the process to whoever ends it; one of another case is ended, as it would compute beside this one."""
+        """Hand over the process to whoever ends it; one of another case, which would disturb, is ended."""
         process, self._process = self._process, None
         if process is not None and case_id != self._case_id:
             process.stop(at_once=True)
