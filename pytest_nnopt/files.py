@@ -52,9 +52,9 @@ def _remedy(error: OSError) -> str:
 
 @contextlib.contextmanager
 def temporary_directory(prefix: str = "nnopt-") -> Iterator[Path]:
-    """Make a directory that is gone after the body, and at the latest with this process.
+    """Make a directory that is gone after the body.
 
-    A compiler's helpers may still be writing when the body ends, and make anew what was removed.
+    What a compiler's helpers make anew when the body has ended is removed when this process exits.
 
     Raises:
         OutputError: none can be made.

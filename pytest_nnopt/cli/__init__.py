@@ -8,7 +8,7 @@ import gc
 def main() -> None:
     """Run the command; an error that a user can mend ends it with status 4 and one line."""
     was_enabled = gc.isenabled()
-    gc.disable()  # what is imported stays, and looking for garbage among it takes a tenth of a command's time
+    gc.disable()  # what is imported stays, and looking for garbage among it takes time
     try:
         _run()
     finally:

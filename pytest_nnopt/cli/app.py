@@ -15,7 +15,6 @@ Call it in the project's root. Each subcommand prints JSON with --json. Status 4
 it is, and standard error says what and why. --install-completion teaches your shell the subcommands and their options.
 """
 
-
 app = typer.Typer(cls=Group, no_args_is_help=True, help=_HELP)
 
 

@@ -54,7 +54,7 @@ _ROOMS = {
 
 
 class _Subcommands(Mapping[str, Any]):
-    """The subcommands by name, each imported when it is asked for: together they take half a second."""
+    """The subcommands by name, each imported when it is asked for."""
 
     def __init__(self) -> None:
         self._open: dict[str, Any] = {}

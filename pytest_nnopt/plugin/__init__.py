@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Generator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,18 +134,15 @@ def model_pair(request: pytest.FixtureRequest) -> Generator[ModelPairFactory, No
     The generators of Python, numpy and torch are seeded before the test's body, so that weights and inputs drawn in it
     are the same in every run, and a changed number means a changed model.
     """
-    gate, test_id = gate_of(request.config), request.node.nodeid
-    is_timed_by_others = "benchmark" in request.fixturenames
-    with nullcontext() if is_timed_by_others else gate.started_ahead(test_id):  # what is imported here takes seconds
-        from pytest_nnopt.session.model_pair import ModelPairFactory
-        from pytest_nnopt.torch_backend.origin import seed_generators
+    from pytest_nnopt.session.model_pair import ModelPairFactory
+    from pytest_nnopt.torch_backend.origin import seed_generators
 
-        seed_generators(_TEST_SEED)
-        factory = ModelPairFactory(test_id, gate)
-        request.node.stash[_FACTORY] = factory
-        yield factory
-        factory.close()
-        del request.node.stash[_FACTORY]
+    seed_generators(_TEST_SEED)
+    factory = ModelPairFactory(request.node.nodeid, gate_of(request.config))
+    request.node.stash[_FACTORY] = factory
+    yield factory
+    factory.close()
+    del request.node.stash[_FACTORY]
 
 
 @pytest.hookimpl(wrapper=True)

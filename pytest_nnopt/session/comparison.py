@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -15,7 +14,6 @@ from pytest_nnopt.files import temporary_directory
 from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
 from pytest_nnopt.session.gathering import ASSURED_PROCESSES, gather_timing, hired_crew
-from pytest_nnopt.session.observing import observe_case
 from pytest_nnopt.session.processes import MeasuringProcess, ProcessEndedError, measure_in_turns
 from pytest_nnopt.session.protocol import Absence
 from pytest_nnopt.torch_backend.facts import device_key
@@ -73,45 +71,33 @@ def compare_with_base(run: CaseRun, gate: Gate, question: Question, test_id: str
     if launch is None:
         return _unanswered(question, Outcome.FAILED, "no measuring process can be started to run the base in")
     question = replace(question, base=base.description)
-    expected = replace(question, is_comparing=True)
-    timing = _Timing(run, gate, base, launch, expected, test_id)
-    with timing.crew_beside() as crew:
-        try:
-            found = _inspect(run, gate, launch, expected, test_id)
-        except ProcessEndedError as error:
-            if error.status == _PYTEST_CANNOT_START:
-                return _absent(question, base, Absence(kind="unimportable", reason=str(error)))
-            return _broken(question, base, str(error))
-        except MeasurementError as error:
-            return _broken(question, base, str(error))
-        if found.absence is not None or found.evidence is None:
-            return _absent(question, base, found.absence)
-        compilation = found.evidence.compile
-        if compilation is not None and compilation.status == CompileStatus.FAILED.value:
-            return _unanswered(question, Outcome.INCONCLUSIVE, f"the model cannot be compiled in {base.description}")
-        question = replace(expected, baseline=found.evidence)
-        if not question.wants_timing or run.built.side is None:
-            return Comparison(question)
-        timing = replace(timing, question=question)
-        return timing.compare(crew)
+    try:
+        found = _inspect(run, base, launch, question, test_id)
+    except ProcessEndedError as error:
+        if error.status == _PYTEST_CANNOT_START:
+            return _absent(question, base, Absence(kind="unimportable", reason=str(error)))
+        return _broken(question, base, str(error))
+    except MeasurementError as error:
+        return _broken(question, base, str(error))
+    if found.absence is not None or found.evidence is None:
+        return _absent(question, base, found.absence)
+    question = replace(question, is_comparing=True, baseline=found.evidence)
+    compilation = found.evidence.compile
+    if compilation is not None and compilation.status == CompileStatus.FAILED.value:
+        return _unanswered(question, Outcome.INCONCLUSIVE, f"the model cannot be compiled in {base.description}")
+    if not question.wants_timing or run.built.side is None:
+        return Comparison(question)
+    return _Timing(run, gate, base, launch, question, test_id).compare()
 
 
-def _inspect(run: CaseRun, gate: Gate, launch: Launch, question: Question, test_id: str) -> Inspected:
-    """Have the base looked at; this process compiles the head while that one imports, and looks at it with that one."""
-    assert gate.base is not None
+def _inspect(run: CaseRun, base: Base, launch: Launch, question: Question, test_id: str) -> Inspected:
+    """Have the base looked at; while its process imports, this one looks at the head."""
     with ExitStack() as stack:
         cache_dir = stack.enter_context(temporary_directory())
-        process = gate.ahead.take(question.case_id)
-        if process is None:
-            process = MeasuringProcess(gate.base.launch_alone(launch), test_id, question.case_id)
-        stack.enter_context(process)
+        process = stack.enter_context(MeasuringProcess(base.launch_alone(launch), test_id, question.case_id))
         if CheckName.NUMERICS in question.asked:
             _ = run.numerics
-        process.begin_inspection(cache_dir)
-        if run.looks_ahead:
-            with contextlib.suppress(MeasurementError):  # it is asked for again, by whom it concerns
-                observe_case(run, question)
-        return process.await_inspection()
+        return process.inspect(cache_dir)
 
 
 @dataclass(frozen=True)
@@ -125,26 +111,22 @@ class _Timing:
     question: Question
     test_id: str
 
-    def crew_beside(self) -> AbstractContextManager[Crew]:
-        """Have processes that run both revisions."""
-        return self._crew(self.base.launch_beside(self.launch), lambda: self.run.cache_dir)
-
-    def compare(self, crew: Crew) -> Comparison:
+    def compare(self) -> Comparison:
         """Time both in one process where that works and is not forbidden, else in two."""
         if self.base.mode == "pair":
             return self._in_two("each revision had processes of its own, as --nnopt-against-mode=pair asks")
         try:
-            return self._in_one(crew)
+            return self._in_one()
         except SeparationError as error:
             if self.base.mode == "process":
                 return _unanswered(self.question, Outcome.FAILED, f"one process cannot run both revisions: {error}")
-            crew.dismiss()
             return self._in_two(f"each revision had processes of its own, because {error}")
 
-    def _in_one(self, crew: Crew) -> Comparison:
+    def _in_one(self) -> Comparison:
         earlier = self.gate.earlier.get(self.question.case_id)
         timing = earlier.timing if earlier is not None and all(one.base for one in earlier.timing) else ()
-        with self.gate.spending() as budget_seconds:
+        crew_beside = self._crew(self.base.launch_beside(self.launch), lambda: self.run.cache_dir)
+        with crew_beside as crew, self.gate.spending() as budget_seconds:
             timing, problem = gather_timing(
                 crew, self.question, timing, budget_seconds=budget_seconds, progress=self.gate.progress
             )

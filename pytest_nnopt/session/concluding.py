@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.baseline.numbers import NumericsLevel
 from pytest_nnopt.measurement.engine import Plan
+from pytest_nnopt.model import CheckName
 from pytest_nnopt.results import CaseMessage, CaseResult
 from pytest_nnopt.session.comparison import Comparison, compare_with_base
 from pytest_nnopt.session.context import describe_context
 from pytest_nnopt.session.explaining import explain_numbers
 from pytest_nnopt.session.gathering import gather_timing, hired_crew
-from pytest_nnopt.session.observing import observe_case, observe_numerics
 from pytest_nnopt.session.recording import plan_recording, propose_refresh
-from pytest_nnopt.verdict import judge, keep_exact_failures
+from pytest_nnopt.session.records import record_numerics
+from pytest_nnopt.verdict import Observed, judge, keep_exact_failures
 from pytest_nnopt.verdict.accepted import find_worsening, judge_drift_since_best
 from pytest_nnopt.verdict.revisions import is_beside_base
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import ProcessRecord
+    from pytest_nnopt.baseline.schema import Evidence, ProcessRecord
+    from pytest_nnopt.numerics import NumericsComparison
     from pytest_nnopt.session.case import CaseRun
     from pytest_nnopt.session.gate import Gate
     from pytest_nnopt.verdict import Question
@@ -65,6 +68,28 @@ def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseM
     )
 
 
+def observe_case(
+    run: CaseRun, question: Question, timing: tuple[ProcessRecord, ...] = (), problem: str | None = None
+) -> Observed:
+    """Look at everything else that is asked of a case, and join it with its times."""
+    numerics = _numerics(run, question)
+    memory = run.memory if question.wants_memory else None
+    compile_time = run.compile_time if question.wants_compile_time else None
+    origin = run.origin if question.is_comparing or question.is_updating else None
+    recorded = None if numerics is None else NumericsLevel(record_numerics(numerics), origin)
+    return Observed(run.built.facts, numerics, timing, problem, memory, compile_time, recorded)
+
+
+def inspect_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> Evidence:
+    """Look at everything but times, and return it as a baseline would hold it."""
+    question = replace(gate.question(case_id, test_id, run.environment), is_updating=True)
+    return run.evidence(observe_case(run, question))
+
+
+def _numerics(run: CaseRun, question: Question) -> NumericsComparison | None:
+    return run.numerics if CheckName.NUMERICS in question.asked else None
+
+
 def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple[tuple[ProcessRecord, ...], str | None]:
     """Time the case in fresh processes, in addition to what earlier attempts in this run measured.
 
@@ -83,13 +108,12 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
         return (timing if run.built.side is None else (*timing, *(run.timing or run.measure_process(Plan())))), None
     launch, environment = gate.launch, run.environment
     if run.is_shared:  # only one rank hires, and numbers are compared on all of them
-        observe_numerics(run, question)
+        _numerics(run, question)
 
     def gather() -> tuple[tuple[ProcessRecord, ...], str | None]:
-        first = gate.ahead.take(question.case_id)
-        with hired_crew(launch, test_id, question.case_id, environment, lambda: run.cache_root, first=first) as crew:
+        with hired_crew(launch, test_id, question.case_id, environment, lambda: run.cache_root) as crew:
             crew.prepare(1)
-            observe_numerics(run, question)
+            _numerics(run, question)
             if run.built.side is None:
                 return timing, None
             if run.looks_ahead:

@@ -30,7 +30,6 @@ class Crew:
         environment: what every process must see, too.
         at_once: how many are built at a time.
         ahead: how many more import while those build.
-        first: a process that is on its way already; None starts all of them here.
     """
 
     def __init__(
@@ -41,7 +40,6 @@ class Crew:
         *,
         at_once: int,
         ahead: int = 0,
-        first: MeasuringProcess | None = None,
     ) -> None:
         self._start = start
         self._cache_dir = cache_dir
@@ -52,8 +50,6 @@ class Crew:
         self._waiting: deque[MeasuringProcess] = deque()
         self._building: deque[MeasuringProcess] = deque()
         self._ready: deque[MeasuringProcess] = deque()
-        if first is not None:
-            self._take(first)
 
     def __enter__(self) -> Crew:
         return self
@@ -61,20 +57,9 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end_unfinished()
-        self._alive.__exit__(kind, error, trace)
-
-    def dismiss(self) -> None:
-        """End all processes; others may be started later."""
-        self._end_unfinished()
-        self._alive.close()
-        for queue in (self._waiting, self._building, self._ready):
-            queue.clear()
-
-    def _end_unfinished(self) -> None:
-        """End by force what has built nothing yet; it would be asked only once that is done."""
         for process in (*self._waiting, *self._building):
-            process.stop(at_once=True)
+            process.stop(at_once=True)  # what builds would hear that it may end once it has built
+        self._alive.__exit__(kind, error, trace)
 
     def prepare(self, count: int) -> None:
         """Start processes until ``count`` of them, or as many as may live at once, are on their way to be ready.
@@ -84,7 +69,9 @@ class Crew:
         """
         there = len(self._waiting) + len(self._building) + len(self._ready)
         for _ in range(min(count, self._most_alive) - there):
-            self._take(self._start())
+            process = self._start()
+            self._alive.push(process)
+            self._waiting.append(process)
 
     def begin(self, count: int = 1) -> None:
         """Tell as many of the waiting processes to build, as far as so many may at a time; the next sample awaits them.
@@ -122,10 +109,6 @@ class Crew:
         process.stop()
         for other in self._waiting:
             other.resume()
-
-    def _take(self, process: MeasuringProcess) -> None:
-        self._alive.push(process)
-        self._waiting.append(process)
 
     def _make_ready(self, expected: int) -> None:
         self.prepare(expected)

@@ -23,7 +23,6 @@ from pytest_nnopt.environment import Match, fields_to_match
 from pytest_nnopt.errors import ConfigError, CrowdedError
 from pytest_nnopt.history.baselines import SharedBaselines
 from pytest_nnopt.model import CheckName
-from pytest_nnopt.session.ahead import Ahead
 from pytest_nnopt.session.progress import NoProgress, Progress
 from pytest_nnopt.session.sharing import Sharing, is_added, open_shared_history
 from pytest_nnopt.statistics.family import plan_for_suite
@@ -107,7 +106,6 @@ class Gate:
         team: the ranks that run this test together, seen from this one; None where it runs in one process.
         crowded: why cases cannot run on a GPU here; None where they can.
         suite_size: how many cases are decided on together, those of other shards included; 0 where only these are.
-        ahead: the first measuring process of the test that runs.
     """
 
     settings: Settings
@@ -129,7 +127,6 @@ class Gate:
     team: Team | None = None
     crowded: str | None = None
     suite_size: int = 0
-    ahead: Ahead = field(default_factory=Ahead)
     _variances: dict[str, _Variances] = field(default_factory=dict)
     _priors: dict[str, _Priors] = field(default_factory=dict)
     _spent_seconds: float = 0.0
@@ -138,27 +135,6 @@ class Gate:
     def source(self) -> BaselineSource:
         """Where the levels to compare with are."""
         return self.store if self.shared is None else self.shared
-
-    def started_ahead(self, test_id: str) -> contextlib.AbstractContextManager[None]:
-        """Have the first process that a test will need on its way, where it will surely need one."""
-        launch = self.launch
-        if launch is None or not self._needs_process(test_id):
-            return contextlib.nullcontext()
-        return self.ahead.started(launch if self.base is None else self.base.launch_alone(launch), test_id)
-
-    def _needs_process(self, test_id: str) -> bool:
-        """Whether a test's case will be measured in another process, as far as that shows before it is built."""
-        config = self.configs.get(test_id)
-        if config is None or config.ranks.count is not None or self.worker is not None or self.team is not None:
-            return False
-        if self.base is not None:
-            return True
-        if not self.settings.is_asked(CheckName.LATENCY):
-            return False
-        if self.purpose is Purpose.COMPARE:
-            return self._is_recording_missing or bool(self.source.environments_with(test_id))
-        is_known = self.is_update_of_new and bool(self.source.environments_with(test_id))
-        return self.purpose is Purpose.UPDATE and not is_known
 
     @contextlib.contextmanager
     def spending(self, now: Callable[[], float] = time.monotonic, *, is_recording: bool = False) -> Iterator[float]:

@@ -40,20 +40,14 @@ class TimingSource(Protocol):
 
 @contextlib.contextmanager
 def hired_crew(
-    launch: Launch,
-    test_id: str,
-    case_id: str,
-    environment: Environment,
-    cache_dir: Callable[[], Path],
-    *,
-    first: MeasuringProcess | None = None,
+    launch: Launch, test_id: str, case_id: str, environment: Environment, cache_dir: Callable[[], Path]
 ) -> Iterator[Crew]:
     """Have a crew for one case, all of whose processes are gone in the end.
 
     On a CPU they reuse the compiled code in ``cache_dir``. On a GPU each compiles anew, since the compiler chooses
     kernels by timing them: two compilations of one model differ by more than two processes with the same kernels.
     There, one model is built at a time, because a device's memory may not hold more, and the next process imports
-    meanwhile. One that is on its way already may be handed over as the ``first``.
+    meanwhile.
     """
     start = partial(MeasuringProcess if launch.ranks is None else TeamProcess, launch, test_id, case_id)
     is_on_cpu = environment.fields["device"] == "cpu"
@@ -68,7 +62,6 @@ def hired_crew(
             environment,
             at_once=_AT_ONCE_ON_CPU if is_on_cpu and launch.ranks is None else 1,
             ahead=0 if is_on_cpu or launch.ranks is not None else 1,
-            first=first,
         ) as crew:
             yield crew
 

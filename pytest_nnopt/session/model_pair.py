@@ -13,8 +13,7 @@ from pytest_nnopt.report.failure import describe_failures
 from pytest_nnopt.report.junit import junit_properties
 from pytest_nnopt.results import speedup_of
 from pytest_nnopt.session.case import CaseRun
-from pytest_nnopt.session.concluding import conclude_case
-from pytest_nnopt.session.observing import inspect_case
+from pytest_nnopt.session.concluding import conclude_case, inspect_case
 from pytest_nnopt.session.ranked import RankedRun
 from pytest_nnopt.session.repro import replayed
 from pytest_nnopt.session.worker import WorkerFinished, WorkerRole
@@ -84,8 +83,7 @@ class ModelPair:
         Raises:
             PairError: there is no candidate, because compilation failed.
         """
-        with self._gate.ahead.resting():
-            speedup = speedup_of(self._run.timing or self._run.measure_process(Plan()))
+        speedup = speedup_of(self._run.timing or self._run.measure_process(Plan()))
         assert speedup is not None
         return speedup
 

@@ -182,13 +182,10 @@ class MeasuringProcess:
         self._checked(answer, Turn, "measuring")
         return None
 
-    def begin_inspection(self, cache_dir: Path) -> None:
-        """Have everything of the case looked at but its times; does not wait for it."""
+    def inspect(self, cache_dir: Path) -> Inspected:
+        """Have everything of the case looked at but its times, or learn why its test does not hand it over."""
         with contextlib.suppress(MeasurementError):  # a worker that has said why it ended need not be alive
             self._channel.send(Inspect(cache_dir=str(cache_dir)))
-
-    def await_inspection(self) -> Inspected:
-        """Return what was seen of the case, or why its test does not hand it over."""
         return self._expect(Inspected, self._deadlines.ready_seconds, "inspecting")
 
     def pause(self) -> None:

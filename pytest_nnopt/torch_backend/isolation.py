@@ -76,8 +76,8 @@ def trust_instruction_sets(names: Sequence[str]) -> None:
 def rehearse_compilation() -> None:
     """Have the compiler compile something, so that what it loads and sets up on first use is there; once in a process.
 
-    That takes seconds, which would else be part of the first model's cold compile, whichever model that is, and pass
-    in a measuring process that could as well have spent them while it waited. A product of two matrices needs no
+    That takes seconds, which would else be part of the first model's cold compile, whichever model that is, and in a
+    measuring process it can be done while that waits. A product of two matrices needs no
     code of its own, on a CPU no C++ compiler. It is kept in inductor's ordinary cache, so that a process that is killed
     meanwhile leaves no directory behind.
     """

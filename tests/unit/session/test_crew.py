@@ -123,22 +123,6 @@ def test_every_sample_comes_from_a_process_that_measured_nothing_before() -> Non
     assert [line for line in starter.log if "measures" in line] == ["1 measures 0", "2 measures 0", "3 measures 0"]
 
 
-def test_one_that_is_on_its_way_already_is_the_first_and_is_ended_with_the_others() -> None:
-    starter = Starter()
-    first = FakeProcess(starter.log, "early")
-    with Crew(starter, lambda: Path("cache"), HERE, at_once=1, first=first) as crew:  # type: ignore[arg-type]
-        crew.prepare(1)
-        crew.sample(0)
-    assert starter.log == [
-        *("early builds in cache", "early is ready", "early measures 0", "early stops"),
-        "early stops",
-    ]
-    with Crew(starter, lambda: Path("cache"), HERE, at_once=1, first=first):  # type: ignore[arg-type]
-        pass
-    assert "early is killed" in starter.log
-    assert starter.started == 0
-
-
 def test_what_was_told_to_build_is_awaited_by_the_next_sample() -> None:
     starter = Starter()
     with make_crew(starter, 2) as crew:
@@ -157,9 +141,9 @@ def test_the_sample_tells_of_one_that_had_ended_before_it_was_told_to_build() ->
         def build(self, cache_dir: Path) -> None:
             raise MeasurementError("it is gone")
 
-    starter = Starter()
-    first = Ended(starter.log, "early", breaks=True)
-    with Crew(starter, lambda: Path("cache"), HERE, at_once=1, first=first) as crew:  # type: ignore[arg-type]
+    ended = Ended([], "early", breaks=True)
+    with Crew(lambda: ended, lambda: Path("cache"), HERE, at_once=1) as crew:  # type: ignore[arg-type,return-value]
+        crew.prepare(1)
         crew.begin()
         with pytest.raises(MeasurementError, match="it died"):
             crew.sample(0)
@@ -173,15 +157,12 @@ def test_no_more_build_at_once_than_allowed() -> None:
         assert [line for line in starter.log if "builds" in line] == ["1 builds in cache"]
 
 
-def test_a_dismissed_crew_holds_nobody() -> None:
+def test_nobody_waits_for_a_build_that_is_not_wanted_any_more() -> None:
     starter = Starter()
-    with make_crew(starter, 1, ahead=1) as crew:
-        crew.prepare(2)
+    with make_crew(starter, 1) as crew:
+        crew.prepare(1)
         crew.begin()
-        crew.dismiss()
-        assert {"1 is killed", "2 is killed"} <= set(starter.log)
-        crew.sample(0)
-        assert starter.started == 3
+    assert "1 is killed" in starter.log
 
 
 def test_no_more_live_at_once_than_allowed() -> None:

@@ -1,23 +1,18 @@
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nnopt.against.worktree import Trees
 from pytest_nnopt.baseline.schema import CaseBaseline, Evidence, ProcessRecord
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import BaselineError, ConfigError
 from pytest_nnopt.history.baselines import SharedBaselines
 from pytest_nnopt.history.store import open_history
 from pytest_nnopt.model import CheckName
-from pytest_nnopt.session.base import Base
 from pytest_nnopt.session.gate import Gate, Markers, open_gate
-from pytest_nnopt.session.processes import Launch
 from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR
 from tests.builders import (
     CASE_ID,
@@ -34,7 +29,6 @@ if TYPE_CHECKING:
     from pytest_nnopt.verdict import Question
 
 HERE = make_environment()
-LAUNCH = Launch((), Path("/project"))
 
 
 def open_(root: Path, purpose: str = "check", **command_line: Any) -> Gate:
@@ -86,78 +80,6 @@ class TestPrepare:
 def break_baseline(root: Path) -> None:
     store = open_gate(root, {}, "check").store
     store.write(HERE, make_baseline(HERE)).write_text("broken")
-
-
-class TestStartedAhead:
-    """Of a test that surely needs a measuring process one is started, and of no other."""
-
-    @staticmethod
-    def started(gate: Gate, monkeypatch: pytest.MonkeyPatch, test_id: str = CASE_ID) -> list[tuple[Launch, str]]:
-        found: list[tuple[Launch, str]] = []
-
-        @contextlib.contextmanager
-        def start(launch: Launch, test_id: str) -> Iterator[None]:
-            found.append((launch, test_id))
-            yield
-
-        monkeypatch.setattr(gate.ahead, "started", start)
-        gate.launch = LAUNCH
-        with gate.started_ahead(test_id):
-            return found
-
-    @pytest.mark.parametrize(
-        ("purpose", "has_baseline", "settings", "expected"),
-        [
-            ("check", True, {}, False),
-            ("compare", False, {}, False),
-            ("compare", False, {"missing": "record"}, True),
-            ("compare", True, {}, True),
-            ("compare", True, {"only": ("compile",)}, False),
-            ("update", False, {}, True),
-        ],
-    )
-    def test_it_depends_on_what_there_is_to_compare_with(
-        self,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        purpose: str,
-        has_baseline: bool,
-        settings: dict[str, Any],
-        expected: bool,
-    ) -> None:
-        if has_baseline:
-            open_(tmp_path).store.write(HERE, make_baseline(HERE))
-        found = self.started(open_(tmp_path, purpose, **settings), monkeypatch)
-        assert found == ([(LAUNCH, CASE_ID)] if expected else [])
-
-    def test_an_update_of_new_ones_needs_none_for_what_is_known(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        gate = open_(tmp_path, "update")
-        gate.is_update_of_new = True
-        assert self.started(gate, monkeypatch)
-        gate.store.write(HERE, make_baseline(HERE))
-        assert not self.started(gate, monkeypatch)
-
-    def test_none_is_started_for_what_runs_elsewhere_or_is_unknown(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        gate = open_gate(tmp_path, {}, "update")
-        gate.prepare({CASE_ID: {}, "test_ranks": {"ranks": [{"count": 2}]}})
-        assert not self.started(gate, monkeypatch, "test_ranks")
-        assert not self.started(gate, monkeypatch, "test_unknown")
-        gate.team = object()  # type: ignore[assignment]
-        assert not self.started(gate, monkeypatch)
-        gate.team, gate.worker = None, object()  # type: ignore[assignment]
-        assert not self.started(gate, monkeypatch)
-
-    def test_against_another_revision_it_is_the_one_that_looks_at_the_base(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        gate = open_(tmp_path, only=("compile",))
-        trees = Trees(tmp_path / "head", tmp_path / "base")
-        gate.base = Base(trees, "main", trees.head)
-        assert self.started(gate, monkeypatch) == [(gate.base.launch_alone(LAUNCH), CASE_ID)]
 
 
 class TestQuestion:
