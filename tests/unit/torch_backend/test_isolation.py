@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch._dynamo.utils import counters, get_compilation_metrics, graph_break_reasons
 
-from pytest_nnopt.torch_backend.isolation import isolated_compilation, rehearse_compilation, reset_compiler
+from pytest_nnopt.torch_backend.isolation import (
+    default_cache_dir,
+    isolated_compilation,
+    rehearse_compilation,
+    reset_compiler,
+)
 
 
 def compile_something() -> None:
@@ -119,3 +124,9 @@ def test_a_rehearsal_that_fails_is_no_failure(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch, "compile", fail)
     rehearse_compilation()
     assert not counters
+
+
+def test_asking_for_the_ordinary_cache_sets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    assert default_cache_dir().is_dir()
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
