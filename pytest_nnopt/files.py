@@ -21,6 +21,19 @@ _DESCRIPTORS = (Path("/dev"), Path("/proc"))
 _TEMPORARY = ".nnopt-"
 """How the names of files begin that are being written."""
 
+_made_directories: list[str] = []
+"""Every temporary directory of this process."""
+
+
+@atexit.register
+def _remove_what_came_back() -> None:
+    """Remove what was made anew; registered on import, so that it comes after what is registered later.
+
+    Among that is torch's waiting for its compiling processes, whose last one may still make its directory.
+    """
+    for name in _made_directories:
+        shutil.rmtree(name, ignore_errors=True)
+
 
 def short_path(path: str) -> str:
     """Return a path relative to the working directory where it lies below it, for messages and for what is kept."""
@@ -65,7 +78,7 @@ def temporary_directory(prefix: str = "nnopt-") -> Iterator[Path]:
         raise OutputError(
             f"no temporary directory can be made: {error}; let TMPDIR name a place that is writable and has space"
         ) from None
-    atexit.register(shutil.rmtree, made.name, ignore_errors=True)
+    _made_directories.append(made.name)
     with made as name:
         yield Path(name)
 

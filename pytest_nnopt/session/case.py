@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, OriginRecord, ProcessRecord, WorkRecord
-from pytest_nnopt.errors import PairError
+from pytest_nnopt.errors import MeasurementError, PairError
 from pytest_nnopt.files import temporary_directory
 from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import CompileFacts, CompileStatus
@@ -29,7 +29,7 @@ from pytest_nnopt.torch_backend.compiling import (
 from pytest_nnopt.torch_backend.diagnosis import Trouble
 from pytest_nnopt.torch_backend.facts import current_environment, device_key
 from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets, rehearse_compilation
-from pytest_nnopt.torch_backend.memory import measure_memory
+from pytest_nnopt.torch_backend.memory import measure_memory, memory_left_free
 from pytest_nnopt.torch_backend.origin import origin_of
 from pytest_nnopt.torch_backend.pair import build_own_candidate, build_side, device_of
 from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
@@ -256,14 +256,16 @@ class CaseRun:
             return None
         return WorkRecord(operators=dict(found.operators), elements=found.elements)
 
-    @property
-    def looks_ahead(self) -> bool:
-        """Whether this process may compute while another one builds.
+    def look_ahead(self, look: Callable[[], object]) -> None:
+        """Do now, while another process builds, what will be asked for anyway; ranks, which do it together, wait.
 
-        Not on a GPU: the compiler chooses kernels by timing them there, and memory may not hold both. Nor on ranks,
-        which all have to do it.
+        A GPU, on which the compiler of the other process chooses kernels by timing them, is busy for a few calls of
+        the model in all. What fails now, as where memory cannot hold both, is done again when it is asked for, and then
+        says why.
         """
-        return not self.is_shared and device_of(self.reference).type == "cpu"
+        if not self.is_shared:
+            with contextlib.suppress(MeasurementError), memory_left_free():
+                look()
 
     def another_reference(self) -> Side:
         """Return a further copy of the eager side."""

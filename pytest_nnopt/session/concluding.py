@@ -15,8 +15,10 @@ from pytest_nnopt.session.explaining import explain_numbers
 from pytest_nnopt.session.gathering import gather_timing, hired_crew
 from pytest_nnopt.session.recording import plan_recording, propose_refresh
 from pytest_nnopt.session.records import record_numerics
+from pytest_nnopt.torch_backend.threads import default_threads
 from pytest_nnopt.verdict import Observed, judge, keep_exact_failures
 from pytest_nnopt.verdict.accepted import find_worsening, judge_drift_since_best
+from pytest_nnopt.verdict.forecast import expected_processes
 from pytest_nnopt.verdict.revisions import is_beside_base
 
 if TYPE_CHECKING:
@@ -95,7 +97,8 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
 
     This process does not count: it has compiled, compared and run other tests, and times differently from one that
     has not. Only where no process can be started is it measured instead. While this process compiles and compares,
-    the first of the others is on its way, and while that one builds, this one looks at everything else.
+    the first of the others is on its way, where cores are left also those expected after it, and while that one builds,
+    this one looks at everything else.
 
     Returns:
         what was measured, and why it ended early.
@@ -113,12 +116,12 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
     def gather() -> tuple[tuple[ProcessRecord, ...], str | None]:
         with hired_crew(launch, test_id, question.case_id, environment, lambda: run.cache_root) as crew:
             crew.prepare(1)
+            crew.prepare(min(expected_processes(question, timing), default_threads()))
             _numerics(run, question)
             if run.built.side is None:
                 return timing, None
-            if run.looks_ahead:
-                crew.begin()
-                observe_case(run, question)
+            crew.begin()
+            run.look_ahead(lambda: observe_case(run, question))
             with gate.spending(is_recording=question.is_updating) as budget_seconds:
                 return gather_timing(crew, question, timing, budget_seconds=budget_seconds, progress=gate.progress)
 

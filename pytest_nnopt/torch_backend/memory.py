@@ -54,6 +54,16 @@ class _Usage:
     left: int
 
 
+@contextlib.contextmanager
+def memory_left_free() -> Iterator[None]:
+    """Run the body as far as a GPU's memory allows, and reserve none afterwards beyond what is in use."""
+    try:
+        with contextlib.suppress(torch.cuda.OutOfMemoryError):
+            yield
+    finally:
+        torch.cuda.empty_cache()
+
+
 def measure_memory(side: Side, *, owns_cuda_graphs: bool = False) -> MemoryFacts:
     """Run the side a few times and measure one call.
 

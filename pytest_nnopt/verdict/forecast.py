@@ -1,4 +1,4 @@
-"""What the timing of a case can find, known before anything is measured: what its baseline's noise allows."""
+"""What the timing of a case can find, and what it takes, known before anything is measured: by its baseline's noise."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from pytest_nnopt.model import CheckName
 from pytest_nnopt.statistics.evidence import recorded_noise
 from pytest_nnopt.statistics.power import minimum_detectable_effect, processes_needed
 from pytest_nnopt.units import format_percent
+from pytest_nnopt.verdict.accepted import wanted_processes
 from pytest_nnopt.verdict.estimates import estimate_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.verdict.question import Question
 
 _BLIND_FACTOR = 2.0
@@ -69,3 +73,18 @@ def describe_forecast(forecast: Forecast) -> str:
     if not forecast.is_blind:
         return found
     return f"{found}: record more processes with pytest --nnopt-update, or widen the limit"
+
+
+def expected_processes(question: Question, timing: Sequence[ProcessRecord] = ()) -> int:
+    """Return how many further processes will be asked for if the next one measures what the baseline usually does.
+
+    Args:
+        question: what is to be decided.
+        timing: what was measured before.
+    """
+    recorded = () if question.baseline is None else question.baseline.timing
+    wanted = wanted_processes(question, timing) - len(timing)
+    if wanted != 1 or not recorded:
+        return wanted
+    usual = sorted(recorded, key=lambda process: process.candidate_to_reference.log_ratio)[len(recorded) // 2]
+    return wanted_processes(question, (*timing, usual)) - len(timing)

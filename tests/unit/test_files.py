@@ -156,9 +156,10 @@ def test_a_temporary_directory_is_gone_afterwards(tmp_path: Path, monkeypatch: p
 
 def test_a_temporary_directory_that_was_made_anew_is_gone_with_the_process(tmp_path: Path) -> None:
     script = (
+        "import atexit\n"
         "from pytest_nnopt.files import temporary_directory\n"
+        "atexit.register(lambda: (directory.mkdir(), (directory / 'late').touch()))\n"
         "with temporary_directory() as directory: pass\n"
-        "directory.mkdir(); (directory / 'late').touch()\n"
     )
     subprocess.run([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)}, check=True)
     assert names_in(tmp_path) == []

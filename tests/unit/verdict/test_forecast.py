@@ -7,7 +7,7 @@ import pytest
 from pytest_nnopt.baseline.schema import Evidence
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.statistics.prior import VariancePrior
-from pytest_nnopt.verdict.forecast import describe_forecast, forecast_latency
+from pytest_nnopt.verdict.forecast import describe_forecast, expected_processes, forecast_latency
 from tests.builders import make_config, make_question, make_timing
 
 LOUD_PRIOR = VariancePrior(0.1**2, 30.0)
@@ -46,3 +46,25 @@ def test_a_loud_machine_is_named_before_anything_is_measured() -> None:
 )
 def test_without_a_comparison_there_is_nothing_to_forecast(fields: dict[str, Any]) -> None:
     assert forecast(**fields) is None
+
+
+def expected(**fields: Any) -> int:
+    usual: dict[str, Any] = {"is_comparing": True, "baseline": Evidence(timing=make_timing(count=10))}
+    return expected_processes(make_question(**{**usual, **fields}))
+
+
+def test_unchanged_code_is_expected_to_pass_with_one_process_where_it_is_quiet_and_with_more_where_it_is_not() -> None:
+    assert expected(config=make_config(latency=0.05)) == 1
+    assert expected(config=make_config(latency=0.05), prior=LOUD_PRIOR) == 2
+
+
+def test_without_times_to_go_by_as_many_are_expected_as_the_next_look_needs() -> None:
+    assert expected(baseline=None, is_comparing=False, config=make_config(min_speedup=1.1)) == 1
+    assert expected(baseline=None, is_comparing=False, is_updating=True, recorded_processes=10) == 4
+
+
+def test_nothing_is_expected_once_all_is_decided() -> None:
+    question = make_question(
+        is_comparing=True, baseline=Evidence(timing=make_timing(count=10)), config=make_config(latency=0.05)
+    )
+    assert expected_processes(question, make_timing(count=1)) == 0
