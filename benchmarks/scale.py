@@ -212,12 +212,12 @@ def ask_history(urls: dict[str, str], points: int, points_of_a_case: int) -> lis
         if kind == "s3":
             continue  # moto keeps its objects in one process's memory, and its listing is its own speed
         data.fill_history(url, points, points_of_a_case)
-        call = "from pytest_nnopt.cli import main; main()"
+        call = "from pytest_nnopt.cli import program; program()"
         command = (sys.executable, "-c", call, "history", data.case_id(0), "--history", url)
         first = run(*command)
         assert "change: " in first.output, first.output
         rows.append((kind, format_seconds(first.seconds), *_median_figures(command)))
-    bare = (sys.executable, "-c", "from pytest_nnopt.cli import main; main()", "config")
+    bare = (sys.executable, "-c", "from pytest_nnopt.cli import program; program()", "config")
     rows.append(("`nnopt config`, which asks no store", "-", *_median_figures(bare)))
     return rows
 

@@ -73,7 +73,12 @@ _SectionT = TypeVar("_SectionT", bound="_Section")
 
 class _Section(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True, strict=True
+        extra="forbid",
+        frozen=True,
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
+        strict=True,
+        defer_build=True,
     )
 
 

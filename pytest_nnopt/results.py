@@ -313,7 +313,7 @@ class RunResults(Record):
         conflicts: what did not fit together when it was merged.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     environment: dict[str, FieldValue]

@@ -45,23 +45,27 @@ class ImportedTime(Record):
 class ImportedFile(Record):
     """The file ``imported.json`` of a baseline directory: times by case."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     cases: dict[str, ImportedTime] = Field(default_factory=dict)
 
 
-class _Stats(BaseModel):
+class _Foreign(BaseModel):
+    model_config = ConfigDict(defer_build=True)
+
+
+class _Stats(_Foreign):
     median: Duration
     rounds: Count
 
 
-class _Entry(BaseModel):
+class _Entry(_Foreign):
     fullname: str
     stats: _Stats
 
 
-class _BenchmarkFile(BaseModel):
+class _BenchmarkFile(_Foreign):
     """What is used of a file of pytest-benchmark; it says more."""
 
     entries: Annotated[list[_Entry], Field(alias="benchmarks")]

@@ -35,7 +35,7 @@ Reason = Annotated[str, Field(min_length=1, max_length=1000)]
 class Record(BaseModel):
     """A frozen value that comes from or goes to a file; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
 
 class RatioRecord(Record):
@@ -281,7 +281,7 @@ class CaseBaseline(Record):
             alone: against it the sum of many small steps shows.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     case: CaseId
@@ -292,7 +292,7 @@ class CaseBaseline(Record):
 class EnvironmentFile(Record):
     """The file ``environment.json`` of an environment's directory: full fingerprints by digest."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     fingerprints: dict[Digest, dict[str, FieldValue]] = {}

@@ -5,18 +5,20 @@ from __future__ import annotations
 import gc
 
 
+def program() -> None:
+    """Run the command in a process of its own, where looking for garbage among what is imported takes time.
+
+    All of it stays until the end, and is not looked through then either.
+    """
+    gc.disable()
+    try:
+        main()
+    finally:
+        gc.freeze()
+
+
 def main() -> None:
     """Run the command; an error that a user can mend ends it with status 4 and one line."""
-    was_enabled = gc.isenabled()
-    gc.disable()  # what is imported stays, and looking for garbage among it takes time
-    try:
-        _run()
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _run() -> None:
     from rich.console import Console
 
     from pytest_nnopt.cli.app import app

@@ -46,7 +46,7 @@ class Entry(Record):
         evidence: what was measured.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     run: RunId

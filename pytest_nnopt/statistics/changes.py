@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -96,12 +97,14 @@ def _best_split(distances: _Floats) -> tuple[int, float]:
         distances: of every two values, in the order of the series.
     """
     size = len(distances)
-    upper = np.triu(distances, 1)
-    within_left = np.cumsum(upper.sum(axis=0))[_SHORTEST - 1 : size - _SHORTEST]
-    within_right = np.cumsum(upper.sum(axis=1)[::-1])[::-1][_SHORTEST : size - _SHORTEST + 1]
+    places = slice(_SHORTEST - 1, size - _SHORTEST)
+    within_left = np.cumsum(np.einsum("ij,ij->j", distances, _above_diagonal(size)))
+    sums, total = np.cumsum(distances.sum(axis=0))[places], within_left[-1]
+    within_left = within_left[places]
+    between = sums - 2 * within_left  # a sum over the left part's rows counts pairs within it twice
+    within_right = total - within_left - between
     left = np.arange(_SHORTEST, size - _SHORTEST + 1, dtype=np.float64)
     right = size - left
-    between = upper.sum() - within_left - within_right
     energy = (
         2 * between / (left * right) - 2 * within_left / (left * (left - 1)) - 2 * within_right / (right * (right - 1))
     )
@@ -110,13 +113,19 @@ def _best_split(distances: _Floats) -> tuple[int, float]:
     return best + _SHORTEST, float(scaled[best])
 
 
+@lru_cache(maxsize=8)
+def _above_diagonal(size: int) -> _Floats:
+    """Return a matrix of ones above the diagonal, and zeros."""
+    return np.triu(np.ones((size, size)), 1)
+
+
 def _p_value(distances: _Floats, statistic: float, significance: float, generator: np.random.Generator) -> float:
     """Return how often a random order of the values splits as well; 1 as soon as it is too often to matter."""
     allowed = significance * (_PERMUTATIONS + 1) - 1
     as_good = 0
     for _ in range(_PERMUTATIONS):
         order = generator.permutation(len(distances))
-        as_good += _best_split(distances[np.ix_(order, order)])[1] >= statistic
+        as_good += _best_split(distances.take(order, axis=0).take(order, axis=1))[1] >= statistic
         if as_good > allowed:
             return 1.0
     return (as_good + 1) / (_PERMUTATIONS + 1)
