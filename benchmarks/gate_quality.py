@@ -2,8 +2,8 @@
 
 Run ``python -m benchmarks.gate_quality`` on the machine in question; it writes ``benchmarks/results/gate_quality.md``,
 a plot beside it, and ``gate_quality_traces.json`` with what each process measured (``--name`` changes the names).
-``--evaluate`` makes the page anew
-from files that ``--rounds`` wrote, of one machine or several.
+``--evaluate`` makes the page anew from files that ``--rounds`` wrote, of one machine or several. ``--rejudge`` lets
+this gate judge the traces again after its rule has changed; the other tools' figures need the rounds and stay.
 
 Processes measure three models, unchanged or with extra work inside the compiled one, in random order. In each
 process every model is first timed alone for a second, as the other tools do, then by the gate's engine, then beside
@@ -33,7 +33,7 @@ import torch
 from benchmarks.quality.judging import pools_of
 from benchmarks.quality.lanes import Lane
 from benchmarks.quality.measuring import SLOWDOWNS, Measured, Order, as_child, calibrate_all, collect
-from benchmarks.quality.page import format_page, plot
+from benchmarks.quality.page import Kept, format_page, plot
 
 RESULTS = Path(__file__).parent / "results"
 _REGIMES = {"alone": (False,), "stressed": (True,), "both": (False, True)}
@@ -87,11 +87,15 @@ def main() -> None:
         help="where the elements of the extra work are kept for further runs on such a machine",
     )
     parser.add_argument("--evaluate", type=Path, nargs="+", help="judge what --rounds wrote")
+    parser.add_argument("--rejudge", action="store_true", help="judge the traces again, by this gate alone")
     parser.add_argument("--name", default="gate_quality", help="of the files that are written")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         print(json.dumps(as_child(arguments.child, json.load(sys.stdin))))
+        return
+    if arguments.rejudge:
+        _rejudge(arguments.name)
         return
     if arguments.evaluate:
         _write([_read(path) for path in arguments.evaluate], arguments.name)
@@ -125,6 +129,16 @@ def _measure(arguments: argparse.Namespace, rounds: Path) -> None:
         collect(lanes, orders, elements, seconds=arguments.seconds, keep=lambda rows: _append(file, rows))
 
 
+def _rejudge(name: str) -> None:
+    page, traces = RESULTS / f"{name}.md", RESULTS / f"{name}_traces.json"
+    kept = Kept(page.read_text(encoding="utf-8"))
+    measured = [Measured.of(row) for row in json.loads(traces.read_text(encoding="utf-8"))]
+    command = f"python -m benchmarks.gate_quality {' '.join(sys.argv[1:])}"
+    again = f"Made by `{command}` on {date.today()}: the rows of this gate, from `{traces.name}`."
+    headings = [line for line in kept.headings if "--rejudge" not in line] + [again]
+    _save(measured, [line for heading in headings for line in (heading, "")], name, kept)
+
+
 def _append(file: TextIO, rows: Sequence[object]) -> None:
     file.writelines(json.dumps(row) + "\n" for row in rows)
 
@@ -139,16 +153,20 @@ def _write(parts: Sequence[tuple[str, list[Measured]]], name: str) -> None:
     measured = [m for _, found in parts for m in found]
     if not all(pool.by_slowdown.get(0.0) for pool in pools_of(measured).values()):
         raise SystemExit("too few unchanged processes were measured to judge anything; allow more --seconds")
-    headings = [line for heading, _ in parts for line in (heading, "")]
-    has_plot = not all(m.is_stressed for m in measured)
-    plotted = [f"![Share of comparisons that fail, by slowdown]({name}.svg)"] if has_plot else []
-    page = format_page(measured, [*headings, *plotted])
-    print(page)
-    (RESULTS / f"{name}.md").write_text(page, encoding="utf-8")
+    _save(measured, [line for heading, _ in parts for line in (heading, "")], name)
     traces = [m.to_json(with_rounds=False) for m in measured]
     (RESULTS / f"{name}_traces.json").write_text(json.dumps(traces) + "\n", encoding="utf-8")
+
+
+def _save(measured: Sequence[Measured], headings: Sequence[str], name: str, kept: Kept | None = None) -> None:
+    """Write the page and its plot."""
+    has_plot = not all(m.is_stressed for m in measured)
+    plotted = [f"![Share of comparisons that fail, by slowdown]({name}.svg)"] if has_plot else []
+    page = format_page(measured, [*headings, *plotted], kept)
+    print(page)
+    (RESULTS / f"{name}.md").write_text(page, encoding="utf-8")
     if has_plot:
-        plot(measured, RESULTS / f"{name}.svg")
+        plot(measured, RESULTS / f"{name}.svg", kept)
 
 
 if __name__ == "__main__":

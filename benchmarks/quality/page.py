@@ -17,6 +17,7 @@ from benchmarks.quality.judging import (
     share,
 )
 from benchmarks.quality.measuring import SLOWDOWNS, Measured
+from benchmarks.quality.rules import RULES
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.absolute import absolute_estimates
@@ -31,32 +32,67 @@ as those few processes. A dash stands where fewer than two measured a slowdown: 
 """
 
 
-def format_page(measured: Sequence[Measured], heading: Sequence[str]) -> str:
-    """Return the whole page in Markdown, with the words about how it was made under its title."""
+class Kept:
+    """The tables of a page made before, for what can no longer be judged: traces hold no round of times alone.
+
+    Args:
+        text: the page in Markdown.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.headings = [line for line in text.splitlines() if line.startswith("Made by")]
+        self._rows: dict[tuple[str, str, str], list[str]] = {}
+        title, table = "", ""
+        for line in text.splitlines():
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if line.startswith("## "):
+                title = line[3:]
+            elif not line.startswith("|"):
+                table = ""
+            else:
+                table = table or cells[0]
+                self._rows[title, table, cells[0]] = cells
+
+    def row(self, title: str, table: str, name: str) -> list[str]:
+        """Return the cells of a row, found by the title of its section and the first cells of its table and its own."""
+        return self._rows[title, table, name]
+
+
+def format_page(measured: Sequence[Measured], heading: Sequence[str], kept: Kept | None = None) -> str:
+    """Return the whole page in Markdown, with the words about how it was made under its title.
+
+    Args:
+        measured: what to judge.
+        heading: these words.
+        kept: an earlier page, for the rules of other tools where ``measured`` holds no rounds.
+    """
     pools = pools_of(measured)
     lines = ["# How often gates err", "", *heading, "", INTRODUCTION]
     for device, is_stressed in dict.fromkeys((device, is_stressed) for device, is_stressed, _ in sorted(pools)):
         found = {name: pool for (d, s, name), pool in pools.items() if (d, s) == (device, is_stressed)}
-        lines += [*_format_regime(found, device, is_stressed), ""]
+        lines += [*_format_regime(found, device, _title(device, is_stressed), kept), ""]
     return "\n".join(lines)
 
 
-def _format_regime(pools: Mapping[str, Pool], device: str, is_stressed: bool) -> Iterator[str]:
-    title = {"cpu": "CPU", "cuda": "GPU"}[device]
-    yield f"## {title}, {'with a busy neighbour on the other core' if is_stressed else 'nothing else on its cores'}"
+def _title(device: str, is_stressed: bool) -> str:
+    where = {"cpu": "CPU", "cuda": "GPU"}[device]
+    return f"{where}, {'with a busy neighbour on the other core' if is_stressed else 'nothing else on its cores'}"
+
+
+def _format_regime(pools: Mapping[str, Pool], device: str, title: str, kept: Kept | None) -> Iterator[str]:
+    yield f"## {title}"
     yield ""
-    yield from _format_processes(pools, device)
+    yield from _format_processes(pools, device, title, kept)
     yield ""
-    with_base = _has_base(pools)
-    gates = gates_for(device, with_base=with_base)
-    yield from _format_rates(pools, gates, _slowdowns(pools))
+    gates = gates_for(device, with_base=_has_base(pools))
+    yield from _format_rates(pools, gates, _slowdowns(pools), title, kept)
     yield ""
-    yield from _format_smallest(pools, gates)
+    yield from _format_smallest(pools, gates, title, kept)
     yield ""
     yield from _format_defaults(pools, device)
 
 
-def _format_processes(pools: Mapping[str, Pool], device: str) -> Iterator[str]:
+def _format_processes(pools: Mapping[str, Pool], device: str, title: str, kept: Kept | None) -> Iterator[str]:
     counts = {s: len(found) for s, found in next(iter(pools.values())).by_slowdown.items()}
     changed = ", ".join(f"{counts[s]} at {100 * s:g} %" for s in _slowdowns(pools))
     beside = sum(m.beside is not None for m in next(iter(pools.values())).unchanged)
@@ -68,6 +104,8 @@ def _format_processes(pools: Mapping[str, Pool], device: str) -> Iterator[str]:
     yield "|---|" + "---|" * (len(_SPREADS[device]) + len(_slowdowns(pools)))
     for name, pool in pools.items():
         spreads = [_spread(pool, kind) for kind in _SPREADS[device]]
+        if kept is not None:
+            spreads[-1] = kept.row(title, "model", name)[len(spreads)]
         true = [format_percent(pool.true_slowdown(s), signed=True) for s in _slowdowns(pools)]
         yield f"| {name} | {' | '.join([*spreads, *true])} |"
 
@@ -101,11 +139,16 @@ def _spread(pool: Pool, kind: str) -> str:
     return format_percent(statistics.stdev(figures)) if len(figures) > 1 else "-"
 
 
-def _format_rates(pools: Mapping[str, Pool], gates: Mapping[str, Gate], slowdowns: Sequence[float]) -> Iterator[str]:
+def _format_rates(
+    pools: Mapping[str, Pool], gates: Mapping[str, Gate], slowdowns: Sequence[float], title: str, kept: Kept | None
+) -> Iterator[str]:
     heads = " | ".join(f"{100 * s:g} %" for s in slowdowns)
     yield f"| gate | no change | {heads} slower | undecided, no change | median processes |"
     yield "|---|" + "---|" * (len(slowdowns) + 3)
     for name, gate in gates.items():
+        if kept is not None and name in RULES:
+            yield _as_row(kept.row(title, "gate", name))
+            continue
         unchanged = [a for pool in pools.values() for a in pool.answers(gate, 0.0)]
         found = [_share_found(pools, gate, s) for s in slowdowns]
         cells = [share([a.failed for a in unchanged]), *found, share([not a.passed for a in unchanged])]
@@ -121,10 +164,20 @@ def _share_found(pools: Mapping[str, Pool], gate: Gate, slowdown: float) -> floa
     return share([a.failed for pool in pools.values() for a in pool.answers(gate, slowdown)])
 
 
-def _format_smallest(pools: Mapping[str, Pool], gates: Mapping[str, Gate]) -> Iterator[str]:
-    yield "| smallest slowdown found in 95 % | " + " | ".join(pools) + " |"
+def _as_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _format_smallest(
+    pools: Mapping[str, Pool], gates: Mapping[str, Gate], title: str, kept: Kept | None
+) -> Iterator[str]:
+    table = "smallest slowdown found in 95 %"
+    yield _as_row([table, *pools])
     yield "|---|" + "---|" * len(pools)
     for name, gate in gates.items():
+        if kept is not None and name in RULES:
+            yield _as_row(kept.row(title, table, name))
+            continue
         found = [pool.smallest_found(gate) for pool in pools.values()]
         cells = ["more than 400 %" if effect is None else format_percent(effect) for effect in found]
         yield f"| {name} | {' | '.join(cells)} |"
@@ -158,7 +211,7 @@ def _has_base(pools: Mapping[str, Pool]) -> bool:
     )
 
 
-def plot(measured: Sequence[Measured], path: Path) -> None:
+def plot(measured: Sequence[Measured], path: Path, kept: Kept | None = None) -> None:
     """Draw what share of comparisons fails against the slowdown, one line a gate; without a busy neighbour."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -171,7 +224,11 @@ def plot(measured: Sequence[Measured], path: Path) -> None:
         here = {name: pool for (d, _, name), pool in pools.items() if d == device}
         slowdowns = [0.0, *(s for s in SLOWDOWNS[device] if s in _slowdowns(here))]
         for name, gate in gates_for(device, with_base=_has_base(here)).items():
-            failed = [share([a.failed for pool in here.values() for a in pool.answers(gate, s)]) for s in slowdowns]
+            if kept is not None and name in RULES:
+                cells = kept.row(_title(device, is_stressed=False), "gate", name)[1 : len(slowdowns) + 1]
+                failed = [float(cell.rstrip(" %")) / 100 for cell in cells]
+            else:
+                failed = [share([a.failed for pool in here.values() for a in pool.answers(gate, s)]) for s in slowdowns]
             axes.plot(
                 [100 * s for s in slowdowns],
                 [100 * f for f in failed],

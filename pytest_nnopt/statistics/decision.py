@@ -11,7 +11,7 @@ from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.model import Certainty, Interval, Outcome
 from pytest_nnopt.statistics.distributions import t_quantile, t_tail
 from pytest_nnopt.statistics.evidence import SESSION_SHARE, compare_processes, summarise_processes
-from pytest_nnopt.statistics.power import as_change, check_limit, detectable_log_ratio
+from pytest_nnopt.statistics.power import as_change, check_limit, detectable_log_ratio, lowest_failing
 from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.statistics.strays import stray_probability
 
@@ -29,12 +29,14 @@ DEFAULT_PLAN = SequentialPlan()
 class Reason(str, Enum):
     """Why a decision came out as it did; the last three leave the question open.
 
+    ``NOT_WITHIN_LIMIT``: slower with significance, and not shown to be within the limit by all processes of the plan.
     ``UNCONFIRMED``: slower with significance, but a few stray processes could explain it, or one process alone has
     seen it. ``NEAR_LIMIT``: the figure is too close to the limit for either side. ``TOO_NOISY``: even no change at
     all would not have passed.
     """
 
     SLOWER_THAN_LIMIT = "slower_than_limit"
+    NOT_WITHIN_LIMIT = "not_within_limit"
     WITHIN_LIMIT = "within_limit"
     FASTER = "faster"
     BELOW_MINIMUM = "below_minimum"
@@ -80,11 +82,14 @@ def decide_regression(
     prior: VariancePrior,
     plan: SequentialPlan = DEFAULT_PLAN,
     session_share: float = SESSION_SHARE,
+    is_watching: bool = False,
 ) -> Decision:
     """Decide whether a candidate became slower than its baseline by more than ``limit``.
 
     Failed: the lower bound of the change is above zero at the level spent on this look, and the estimate is above
-    the limit, also without as many of the slowest processes as may have gone astray by chance. Passed: the upper
+    the limit, also without as many of the slowest processes as may have gone astray by chance. At the last look the
+    estimate need only be so large that the upper bound is not below the limit: what is slower for certain passes when
+    it is shown to be within the limit, and fails when it is not. Passed: the upper
     bound is below the limit. Improved: passed, significantly faster, and by more than half the limit; left
     unrecorded, that much could be lost again unseen. Otherwise more processes are asked for while looks are left.
 
@@ -95,22 +100,13 @@ def decide_regression(
         prior: what other cases teach about the variance of one process.
         plan: when evidence is looked at, and what errors may cost.
         session_share: the part of one process's variance that all processes of a run share.
+        is_watching: whether only an estimate above the limit fails, at the last look as well.
 
     Raises:
         MeasurementError: a side is empty, a figure is not finite, a variance or the limit is negative.
     """
     evidence = compare_processes(candidate, baseline, prior, session_share=session_share)
-    finding = _Finding(evidence, check_limit(limit), plan.look_at(evidence.processes))
-    outcome, reason = finding.answer
-    return _as_decision(
-        finding,
-        outcome=outcome,
-        reason=reason,
-        change=as_change(evidence.log_ratio),
-        bounds=(as_change(finding.low), as_change(finding.high)),
-        minimum_detectable_effect=as_change(finding.detectable_log_ratio),
-        plan=plan,
-    )
+    return _within_limit(evidence, limit, plan, is_watching=is_watching)
 
 
 def decide_change(
@@ -133,8 +129,12 @@ def decide_change(
     Raises:
         MeasurementError: there is no sample, a figure is not finite, a variance or the limit is negative.
     """
-    evidence = summarise_processes(samples, prior)
-    finding = _Finding(evidence, check_limit(limit), plan.look_at(evidence.processes))
+    return _within_limit(summarise_processes(samples, prior), limit, plan)
+
+
+def _within_limit(evidence: Evidence, limit: float, plan: SequentialPlan, *, is_watching: bool = False) -> Decision:
+    """Decide whether a change is within ``limit``; arguments and errors as of ``decide_regression``."""
+    finding = _Finding(evidence, check_limit(limit), plan.look_at(evidence.processes), is_watching=is_watching)
     outcome, reason = finding.answer
     return _as_decision(
         finding,
@@ -196,11 +196,15 @@ _MINIMUM_REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """Evidence held against a limit at one look; log-ratios, more is slower."""
+    """Evidence held against a limit at one look; log-ratios, more is slower.
+
+    ``is_watching``: whether only an estimate above the limit fails, at the last look as well.
+    """
 
     evidence: Evidence
     log_limit: float
     look: Look
+    is_watching: bool = False
 
     @property
     def low(self) -> float:
@@ -211,20 +215,27 @@ class _Finding:
         return self.evidence.log_ratio + self._half_width(self.look.pass_level)
 
     @property
+    def threshold(self) -> float:
+        """What the estimate of a failure is above."""
+        is_final = self.look.is_last and not self.is_watching
+        return lowest_failing(self.log_limit, self._half_width(self.look.pass_level) if is_final else 0.0)
+
+    @property
     def tail(self) -> float:
         """Probability of such evidence without a slowdown, by ordinary scatter or by strays, at this look alone."""
         by_scatter = t_tail(self.evidence.statistic, self.evidence.noise.degrees_of_freedom)
-        return max(by_scatter, stray_probability(self.evidence, self.log_limit))
+        return max(by_scatter, stray_probability(self.evidence, self.threshold))
 
     @property
     def answer(self) -> tuple[Outcome, Reason]:
         if self.tail <= self.look.alarm_level:
             if not self.look.can_fail:
                 return Outcome.INCONCLUSIVE, Reason.UNCONFIRMED
-            return Outcome.FAILED, Reason.SLOWER_THAN_LIMIT
+            is_beyond = self.evidence.log_ratio > self.log_limit
+            return Outcome.FAILED, Reason.SLOWER_THAN_LIMIT if is_beyond else Reason.NOT_WITHIN_LIMIT
         if self.high < self.log_limit:
             return (Outcome.IMPROVED, Reason.FASTER) if self._is_faster else (Outcome.PASSED, Reason.WITHIN_LIMIT)
-        if self.low > 0 and self.evidence.log_ratio > self.log_limit:
+        if self.low > 0 and self.evidence.log_ratio > self.threshold:
             return Outcome.INCONCLUSIVE, Reason.UNCONFIRMED
         return Outcome.INCONCLUSIVE, Reason.TOO_NOISY if self._is_blind else Reason.NEAR_LIMIT
 
@@ -235,7 +246,7 @@ class _Finding:
             self.evidence.noise,
             self.evidence.standard_error,
             processes=self.evidence.processes,
-            log_limit=self.log_limit,
+            log_limit=self.threshold,
             level=self.look.alarm_level,
         )
 

@@ -39,7 +39,7 @@ def detectable_log_ratio(
         noise: variance of one process's figure with its degrees of freedom.
         error: standard error of the estimate.
         processes: how many processes the estimate is the mean of.
-        log_limit: logarithm of the tolerated slowdown.
+        log_limit: what the estimate must be above: the logarithm of the tolerated slowdown, or ``lowest_failing``.
         level: one-sided level of the look.
         power: probability of a failure.
     """
@@ -53,6 +53,17 @@ def detectable_log_ratio(
     fastest_scatter = scatter * math.sqrt(processes / kept)
     plain = max(t_quantile(level, df) * error + scatter, log_limit + handicap + fastest_scatter)
     return min(plain, heavy)
+
+
+def lowest_failing(log_limit: float, uncertainty: float) -> float:
+    """Return what an estimate must be above to fail: so much below the limit, and not below zero.
+
+    Args:
+        log_limit: logarithm of the tolerated slowdown.
+        uncertainty: how far below the limit an estimate must lie to be shown to be within it; 0 before the last look,
+            where that is still to be found out.
+    """
+    return max(0.0, log_limit - uncertainty)
 
 
 def minimum_detectable_effect(
@@ -80,12 +91,14 @@ def minimum_detectable_effect(
     if baseline_processes < 1:
         raise MeasurementError("cannot compare with a baseline of no processes; record at least one")
     look = (plan or SequentialPlan()).look_at(processes)
+    error = standard_error(noise, processes=processes, baseline_processes=baseline_processes)
+    uncertainty = t_quantile(look.pass_level, noise.degrees_of_freedom) * error if look.is_last else 0.0
     return as_change(
         detectable_log_ratio(
             noise,
-            standard_error(noise, processes=processes, baseline_processes=baseline_processes),
+            error,
             processes=processes,
-            log_limit=check_limit(limit),
+            log_limit=lowest_failing(check_limit(limit), uncertainty),
             level=look.alarm_level,
             power=_check_power(power),
         )

@@ -55,6 +55,7 @@ def decide_absolute(question: Question, timing: Sequence[ProcessRecord]) -> Deci
         if question.changed_work
         else replace(question.plan, false_alarms=ALARM_SHARE * question.plan.false_alarms),
         session_share=SESSION_SHARE,
+        is_watching=not question.changed_work,
     )
 
 

@@ -14,6 +14,7 @@ from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.prior import DEFAULT_DEVICE_TIME_PRIOR
 from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.units import format_percent, format_seconds
+from pytest_nnopt.verdict.wording import relation_to_limit
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord
@@ -57,13 +58,12 @@ def check_device_time(
         reason = f"{launches:g} kernels are launched per call, {level} has {launches_before:g}"
         return Check(CheckName.DEVICE_TIME, Outcome.FAILED, reason, decision.change, 0.0, limit, None, details)
     interval = decision.interval
-    relation = {Outcome.FAILED: "beyond", Outcome.INCONCLUSIVE: "not clearly on either side of"}
     reason = (
         f"device time {format_percent(decision.change, signed=True)} against {level} "
         f"[{format_percent(interval.low, signed=True)}, {format_percent(interval.high, signed=True)}] "
-        f"is {relation.get(decision.outcome, 'within')} the limit of {format_percent(limit)}"
+        f"is {relation_to_limit(decision, limit)}"
     )
-    shown = details if decision.outcome in relation else ()
+    shown = details if decision.outcome in (Outcome.FAILED, Outcome.INCONCLUSIVE) else ()
     return Check(CheckName.DEVICE_TIME, decision.outcome, reason, decision.change, 0.0, limit, interval, shown)
 
 

@@ -10,6 +10,7 @@ from pytest_nnopt.statistics.decision import DEFAULT_PLAN, decide_change
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.estimates import estimate_of_ratio
+from pytest_nnopt.verdict.wording import how_sure, relation_to_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,10 +71,8 @@ def check_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Chec
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=bases[-1].inputs)
     decision = decide_revisions(question, timing)
     interval = decision.interval
-    relations = {Outcome.FAILED: "beyond", Outcome.INCONCLUSIVE: "not clearly on either side of"}
     reason = (
-        f"latency {_range(decision.change, interval)} against {question.base} "
-        f"is {relations.get(decision.outcome, 'within')} the limit of {format_percent(limit)}"
+        f"latency {_range(decision.change, interval)} against {question.base} is {relation_to_limit(decision, limit)}"
     )
     details = [*_explain_by_eager(decision, question, bases), *how_sure(decision)]
     if bases[-1].parameters:
@@ -88,19 +87,6 @@ def check_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Chec
         interval=interval,
         details=tuple(details),
         certainty=decision.certainty,
-    )
-
-
-def how_sure(decision: Decision) -> tuple[str, ...]:
-    """Say what the decision rests on, and what it could have seen."""
-    known = decision.certainty
-    against = f" against {known.baseline_processes} in the baseline" if known.baseline_processes else ""
-    baseline = f", the baseline's by {format_percent(known.baseline_sd)}" if known.baseline_sd is not None else ""
-    return (
-        f"{known.processes} process{'es' if known.processes > 1 else ''}{against}; one process varies by "
-        f"{format_percent(known.process_sd)} ({format_percent(known.within_sd)} from its own blocks){baseline}",
-        f"the smallest change this evidence would find in 95 % of runs is "
-        f"{format_percent(known.minimum_detectable_effect)}",
     )
 
 

@@ -19,7 +19,8 @@ from pytest_nnopt.verdict.device_time import decide_device_time
 from pytest_nnopt.verdict.estimates import estimate_of
 from pytest_nnopt.verdict.imported import describe_imported
 from pytest_nnopt.verdict.question import without_baseline
-from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, how_sure, is_beside_base
+from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base
+from pytest_nnopt.verdict.wording import how_sure, relation_to_limit
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
@@ -127,14 +128,10 @@ def _latency(decision: Decision, reason: str, limit: float, details: tuple[str, 
 
 def _describe_latency(decision: Decision, limit: float, level: str) -> str:
     interval = decision.interval
-    relation = {
-        Outcome.FAILED: "beyond",
-        Outcome.INCONCLUSIVE: "not clearly on either side of",
-    }.get(decision.outcome, "within")
     return (
         f"latency {format_percent(decision.change, signed=True)} against {level} "
         f"[{format_percent(interval.low, signed=True)}, {format_percent(interval.high, signed=True)}] "
-        f"is {relation} the limit of {format_percent(limit)}"
+        f"is {relation_to_limit(decision, limit)}"
     )
 
 

@@ -47,7 +47,9 @@ def decide(count: int, slowdown: float, *, limit: float = 0.05, plan: Sequential
         (1, 0.2, Outcome.INCONCLUSIVE, Reason.UNCONFIRMED),
         (2, 0.2, Outcome.FAILED, Reason.SLOWER_THAN_LIMIT),
         (1, 2.0, Outcome.INCONCLUSIVE, Reason.UNCONFIRMED),
-        (8, 0.05, Outcome.INCONCLUSIVE, Reason.NEAR_LIMIT),
+        (4, 0.04, Outcome.INCONCLUSIVE, Reason.NEAR_LIMIT),
+        (8, 0.04, Outcome.FAILED, Reason.NOT_WITHIN_LIMIT),
+        (8, 0.02, Outcome.PASSED, Reason.WITHIN_LIMIT),
     ],
 )
 def test_outcomes_and_reasons(count: int, slowdown: float, outcome: Outcome, reason: Reason) -> None:
@@ -55,15 +57,21 @@ def test_outcomes_and_reasons(count: int, slowdown: float, outcome: Outcome, rea
     assert (decision.outcome, decision.reason) == (outcome, reason)
 
 
+def test_what_only_watches_fails_nothing_below_its_limit() -> None:
+    candidate = processes(8, math.log1p(0.04))
+    decision = decide_regression(candidate, processes(10), limit=0.05, prior=DEFAULT_CPU_PRIOR, is_watching=True)
+    assert (decision.outcome, decision.reason) == (Outcome.INCONCLUSIVE, Reason.NEAR_LIMIT)
+
+
 def test_a_limit_below_the_noise_is_called_too_noisy() -> None:
     assert decide(1, 0.0, limit=0.005).reason is Reason.TOO_NOISY
 
 
 def test_an_open_question_asks_for_the_next_look_until_the_plan_is_spent() -> None:
-    assert [decide(count, 0.05).next_look for count in (1, 2, 4, 8)] == [2, 4, 8, None]
-    assert decide(4, 0.05).needs_more
-    assert not decide(8, 0.05).needs_more
-    assert decide(8, 0.05).outcome is Outcome.INCONCLUSIVE
+    assert [decide(count, 0.03, limit=0.03).next_look for count in (1, 2, 4, 8)] == [2, 4, 8, None]
+    assert decide(4, 0.02, limit=0.02).needs_more
+    assert not decide(8, 0.01, limit=0.01).needs_more
+    assert decide(8, 0.01, limit=0.01).outcome is Outcome.INCONCLUSIVE
 
 
 def test_a_decided_question_asks_for_nothing() -> None:

@@ -54,7 +54,7 @@ def test_only_processes_that_all_measured_the_base_are_beside_it() -> None:
     ("slower", "outcome", "relation"),
     [
         (1.0, Outcome.PASSED, "is within the limit of 5.00 %"),
-        (1.048, Outcome.INCONCLUSIVE, "is not clearly on either side of the limit of 5.00 %"),
+        (1.048, Outcome.FAILED, "is a slowdown, and not shown to be within the limit of 5.00 %"),
         (1.2, Outcome.FAILED, "is beyond the limit of 5.00 %"),
         (0.8, Outcome.IMPROVED, "is within the limit of 5.00 %"),
     ],

@@ -86,7 +86,7 @@ class TestLatency:
         [
             (1.0, Outcome.PASSED, "is within the limit of 5.00 %"),
             (0.9, Outcome.IMPROVED, "is within the limit of 5.00 %"),
-            (1.049, Outcome.INCONCLUSIVE, "is not clearly on either side of the limit of 5.00 %"),
+            (1.049, Outcome.FAILED, "is a slowdown, and not shown to be within the limit of 5.00 %"),
             (1.2, Outcome.FAILED, "is beyond the limit of 5.00 %"),
         ],
     )

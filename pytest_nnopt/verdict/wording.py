@@ -1,0 +1,33 @@
+"""How a timing decision is put into words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.model import Outcome
+from pytest_nnopt.statistics.decision import Reason
+from pytest_nnopt.units import format_percent
+
+if TYPE_CHECKING:
+    from pytest_nnopt.statistics.decision import Decision
+
+
+def relation_to_limit(decision: Decision, limit: float) -> str:
+    """Say where a change lies, to be put behind its figures and "is"."""
+    if decision.reason is Reason.NOT_WITHIN_LIMIT:
+        return f"a slowdown, and not shown to be within the limit of {format_percent(limit)}"
+    relations = {Outcome.FAILED: "beyond", Outcome.INCONCLUSIVE: "not clearly on either side of"}
+    return f"{relations.get(decision.outcome, 'within')} the limit of {format_percent(limit)}"
+
+
+def how_sure(decision: Decision) -> tuple[str, ...]:
+    """Say what the decision rests on, and what it could have seen."""
+    known = decision.certainty
+    against = f" against {known.baseline_processes} in the baseline" if known.baseline_processes else ""
+    baseline = f", the baseline's by {format_percent(known.baseline_sd)}" if known.baseline_sd is not None else ""
+    return (
+        f"{known.processes} process{'es' if known.processes > 1 else ''}{against}; one process varies by "
+        f"{format_percent(known.process_sd)} ({format_percent(known.within_sd)} from its own blocks){baseline}",
+        f"the smallest change this evidence would find in 95 % of runs is "
+        f"{format_percent(known.minimum_detectable_effect)}",
+    )
