@@ -26,7 +26,7 @@ _made_directories: list[str] = []
 
 
 @atexit.register
-def _remove_what_came_back() -> None:
+def remove_what_came_back() -> None:
     """Remove what was made anew; registered on import, so that it comes after what is registered later.
 
     Among that is torch's waiting for its compiling processes, whose last one may still make its directory.

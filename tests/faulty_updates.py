@@ -51,6 +51,8 @@ def main() -> None:
     kind, folder = sys.argv[1], Path(sys.argv[2])
     for case in (CASE_ID, _OTHER):
         BaselineStore(folder / "before").write(_OLD, make_baseline(_OLD, case=case))
+    shutil.copytree(folder / "before", folder / "first")
+    commit(BaselineStore(folder / "first"), _message(0.5))  # imports what the first update does; a fault may forbid it
     fault, last = FAULTS[kind]
     stride = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     ends: Counter[str] = Counter()

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from pytest_nnopt.errors import OutputError
-from pytest_nnopt.files import private_directory, remove_file, short_path, temporary_directory, write_text
+from pytest_nnopt.files import (
+    private_directory,
+    remove_file,
+    remove_what_came_back,
+    short_path,
+    temporary_directory,
+    write_text,
+)
 
 
 def names_in(directory: Path) -> list[str]:
@@ -163,6 +170,14 @@ def test_a_temporary_directory_that_was_made_anew_is_gone_with_the_process(tmp_p
     )
     subprocess.run([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)}, check=True)
     assert names_in(tmp_path) == []
+
+
+def test_what_came_back_can_be_removed_before_that() -> None:
+    with temporary_directory() as directory:
+        pass
+    (directory / "made" / "anew").mkdir(parents=True)
+    remove_what_came_back()
+    assert not directory.exists()
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])
