@@ -286,6 +286,18 @@ def pool_siblings(scenario: Scenario, siblings: int = 20) -> VariancePrior:
     return pool_prior([draw_case(scenario, rng)[0] for _ in range(siblings)])
 
 
+def tabulate_around_the_limit(cases: int) -> Iterator[str]:
+    """What becomes of slowdowns near a limit of 5 %."""
+    yield from header("process SD", "truly slower by", "failed", "passed", "inconclusive", "processes, mean")
+    for process_sd in (0.009, 0.018, 0.027):
+        for change in (0.03, 0.04, 0.05, 0.06):
+            tally = simulate(Scenario("normal", process_sd, change), cases)
+            yield (
+                f"| {percent(process_sd)} | {percent(change)} | {percent(tally.failed)} | {percent(tally.passed)} "
+                f"| {percent(tally.rate(Outcome.INCONCLUSIVE))} | {tally.mean_processes:.1f} |"
+            )
+
+
 def tabulate_suite_power(cases: int) -> Iterator[str]:
     """What a suite of 200 still finds at its tightened level."""
     yield from header(
@@ -534,6 +546,11 @@ SECTIONS: tuple[tuple[str, str, Callable[[int], Iterator[str]]], ...] = (
         "The prior is that of the mixture, which takes noisy machines for quieter than they are; or it is pooled from "
         "the baselines of 20 cases of the same machine.",
         tabulate_noise_levels,
+    ),
+    (
+        "Around the limit",
+        "Normal scatter, baseline of 10 processes, up to 8 candidate processes, limit 5 %, the prior of the mixture.",
+        tabulate_around_the_limit,
     ),
     (
         "Power in a suite of 200",

@@ -13,7 +13,7 @@ from functools import partial
 from benchmarks.quality.measuring import Measured
 from benchmarks.quality.rules import RULES
 from pytest_nnopt.model import Outcome
-from pytest_nnopt.statistics.decision import Decision, decide_regression
+from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Decision, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR, DEFAULT_YARDSTICK_PRIOR
 from pytest_nnopt.statistics.sequential import DEFAULT_LOOKS, SequentialPlan
@@ -71,7 +71,8 @@ class Gate:
     is_beside: bool = False
 
 
-Decide = Callable[[Sequence[Measured], Sequence[Measured], float], Decision]
+Decide = Callable[..., Decision]
+"""Decides about processes against a baseline's with a factor, and a plan by name."""
 
 
 def judge_by_rule(rule: str, now: Sequence[Measured], before: Sequence[Measured], factor: float) -> Answer:
@@ -88,22 +89,44 @@ def judge_by_gate(
     *,
     looks: Sequence[int] = DEFAULT_LOOKS,
 ) -> Answer:
-    """Let the gate look after 1, 2, 4 and 8 processes until it knows."""
-    for processes in looks:
-        decision = decide(now[:processes], before[:BASELINE_PROCESSES], factor)
+    """Let the gate look after 1, 2, 4 and 8 processes until it knows; the last look is at all where there are fewer."""
+    plan = _plan_of(len(now))
+    for processes in [look for look in plan.looks if look <= looks[-1]]:
+        decision = decide(now[:processes], before[:BASELINE_PROCESSES], factor, plan=plan)
         if decision.outcome is not Outcome.INCONCLUSIVE or processes >= len(now):
             break
     return Answer(decision.outcome is Outcome.FAILED, decision.outcome is not Outcome.INCONCLUSIVE, processes)
 
 
-def decide_relative(now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float) -> Decision:
+def _plan_of(processes: int) -> SequentialPlan:
+    """Return the usual plan, ending with as many processes as there are."""
+    return SequentialPlan(
+        looks=(*(look for look in DEFAULT_LOOKS if look < processes), min(processes, DEFAULT_LOOKS[-1]))
+    )
+
+
+def decide_relative(
+    now: Sequence[Measured],
+    before: Sequence[Measured],
+    factor: float,
+    *,
+    limit: float,
+    plan: SequentialPlan = DEFAULT_PLAN,
+) -> Decision:
     """Decide by the ratio to eager, as where a baseline is stored and the model is as it was."""
     candidates, baseline = ([estimate_of(m.record) for m in side] for side in (now, before))
     prior = DEFAULT_GPU_PRIOR if now[0].device == "cuda" else DEFAULT_CPU_PRIOR
-    return decide_regression(_slowed(candidates, factor), baseline, limit=limit, prior=prior, plan=SequentialPlan())
+    return decide_regression(_slowed(candidates, factor), baseline, limit=limit, prior=prior, plan=plan)
 
 
-def decide_alone(now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float) -> Decision:
+def decide_alone(
+    now: Sequence[Measured],
+    before: Sequence[Measured],
+    factor: float,
+    *,
+    limit: float,
+    plan: SequentialPlan = DEFAULT_PLAN,
+) -> Decision:
     """Decide by the ratio to the fixed workload, as where the model has changed, and eager with it."""
     candidates, baseline = (absolute_estimates([m.record for m in side]) for side in (now, before))
     return decide_regression(
@@ -111,19 +134,28 @@ def decide_alone(now: Sequence[Measured], before: Sequence[Measured], factor: fl
         baseline,
         limit=limit,
         prior=DEFAULT_YARDSTICK_PRIOR,
-        plan=SequentialPlan(),
+        plan=plan,
         session_share=SESSION_SHARE,
     )
 
 
-def decide_beside(now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float) -> Decision:
+def decide_beside(
+    now: Sequence[Measured],
+    before: Sequence[Measured],
+    factor: float,
+    *,
+    limit: float,
+    plan: SequentialPlan = DEFAULT_PLAN,
+) -> Decision:
     """Decide by two revisions that every process measured side by side."""
     samples = [estimate_of_ratio(m.beside) for m in now if m.beside is not None]
-    return decide_head_over_base(_slowed(samples, factor), limit=limit, is_on_gpu=now[0].device == "cuda")
+    return decide_head_over_base(_slowed(samples, factor), limit=limit, is_on_gpu=now[0].device == "cuda", plan=plan)
 
 
-def decide_kernels(now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float) -> Decision:
-    """Decide by the kernels' own time."""
+def decide_kernels(
+    now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float, **_: object
+) -> Decision:
+    """Decide by the kernels' own time, whose plan is fixed."""
     candidates, baseline = device_estimates([m.record for m in now], [m.record for m in before])
     return decide_device_estimates(_slowed(candidates, factor), baseline, limit)
 

@@ -29,7 +29,7 @@ from pytest_nnopt.torch_backend.compiling import (
 from pytest_nnopt.torch_backend.diagnosis import Trouble
 from pytest_nnopt.torch_backend.facts import current_environment, device_key
 from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets, rehearse_compilation
-from pytest_nnopt.torch_backend.memory import measure_memory, memory_left_free
+from pytest_nnopt.torch_backend.memory import as_memory_allows, measure_memory
 from pytest_nnopt.torch_backend.origin import origin_of
 from pytest_nnopt.torch_backend.pair import build_own_candidate, build_side, device_of
 from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
@@ -264,8 +264,8 @@ class CaseRun:
         says why.
         """
         if not self.is_shared:
-            with contextlib.suppress(MeasurementError), memory_left_free():
-                look()
+            with contextlib.suppress(MeasurementError):
+                as_memory_allows(look)
 
     def another_reference(self) -> Side:
         """Return a further copy of the eager side."""

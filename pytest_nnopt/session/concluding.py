@@ -97,8 +97,8 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
 
     This process does not count: it has compiled, compared and run other tests, and times differently from one that
     has not. Only where no process can be started is it measured instead. While this process compiles and compares,
-    the first of the others is on its way, where cores are left also those expected after it, and while that one builds,
-    this one looks at everything else.
+    the first of the others is on its way. While that one builds, this one looks at everything else, and where cores are
+    left those expected next are on their way, too.
 
     Returns:
         what was measured, and why it ended early.
@@ -116,10 +116,10 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
     def gather() -> tuple[tuple[ProcessRecord, ...], str | None]:
         with hired_crew(launch, test_id, question.case_id, environment, lambda: run.cache_root) as crew:
             crew.prepare(1)
-            crew.prepare(min(expected_processes(question, timing), default_threads()))
             _numerics(run, question)
             if run.built.side is None:
                 return timing, None
+            crew.prepare(min(expected_processes(question, timing), default_threads()))
             crew.begin()
             run.look_ahead(lambda: observe_case(run, question))
             with gate.spending(is_recording=question.is_updating) as budget_seconds:

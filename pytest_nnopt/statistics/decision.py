@@ -11,7 +11,13 @@ from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.model import Certainty, Interval, Outcome
 from pytest_nnopt.statistics.distributions import t_quantile, t_tail
 from pytest_nnopt.statistics.evidence import SESSION_SHARE, compare_processes, summarise_processes
-from pytest_nnopt.statistics.power import as_change, check_limit, detectable_log_ratio, lowest_failing
+from pytest_nnopt.statistics.power import (
+    as_change,
+    check_limit,
+    detectable_log_ratio,
+    lowest_failing,
+    scatter_allowed,
+)
 from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.statistics.strays import stray_probability
 
@@ -29,7 +35,7 @@ DEFAULT_PLAN = SequentialPlan()
 class Reason(str, Enum):
     """Why a decision came out as it did; the last three leave the question open.
 
-    ``NOT_WITHIN_LIMIT``: slower with significance, and not shown to be within the limit by all processes of the plan.
+    ``NOT_WITHIN_LIMIT``: slower with significance, and by all processes of the plan as slow as the limit may look.
     ``UNCONFIRMED``: slower with significance, but a few stray processes could explain it, or one process alone has
     seen it. ``NEAR_LIMIT``: the figure is too close to the limit for either side. ``TOO_NOISY``: even no change at
     all would not have passed.
@@ -88,10 +94,10 @@ def decide_regression(
 
     Failed: the lower bound of the change is above zero at the level spent on this look, and the estimate is above
     the limit, also without as many of the slowest processes as may have gone astray by chance. At the last look the
-    estimate need only be so large that the upper bound is not below the limit: what is slower for certain passes when
-    it is shown to be within the limit, and fails when it is not. Passed: the upper
-    bound is below the limit. Improved: passed, significantly faster, and by more than half the limit; left
-    unrecorded, that much could be lost again unseen. Otherwise more processes are asked for while looks are left.
+    estimate need only be so large as that of a slowdown of the size of the limit is in 95 % of runs, by the scatter of
+    the processes themselves. Passed: the upper bound is below the limit. Improved: passed, significantly faster, and by
+    more than half the limit; left unrecorded, that much could be lost again unseen. Otherwise more processes are asked
+    for while looks are left.
 
     Args:
         candidate: log-ratios of the candidate's processes in the order measured, negative is faster.
@@ -217,8 +223,10 @@ class _Finding:
     @property
     def threshold(self) -> float:
         """What the estimate of a failure is above."""
-        is_final = self.look.is_last and not self.is_watching
-        return lowest_failing(self.log_limit, self._half_width(self.look.pass_level) if is_final else 0.0)
+        if self.is_watching or not self.look.is_last:
+            return self.log_limit
+        scatter = scatter_allowed(self.evidence.own_error, self.evidence.noise.degrees_of_freedom)
+        return lowest_failing(self.log_limit, min(scatter, self._half_width(self.look.pass_level)))
 
     @property
     def tail(self) -> float:

@@ -8,15 +8,21 @@ from statistics import fmean, quantiles
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.statistics.prior import VariancePrior
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_nnopt.statistics.estimate import ProcessEstimate
-    from pytest_nnopt.statistics.prior import VariancePrior
 
 SESSION_SHARE = 0.05
 """Variance that all processes of one run are assumed to share, as a share of one process's variance."""
+
+_TELLING_DEGREES_OF_FREEDOM = 6
+"""From so many on, figures tell their own variance without a prior."""
+
+_SMALLEST_VARIANCE = 1e-20
+"""Of figures that are all the same."""
 
 _CLIP_DEVIATIONS = 4.0
 _CLIP_MINIMUM_PROCESSES = 4
@@ -32,6 +38,7 @@ class Evidence:
         log_ratios: one figure for each process of the candidate, fastest first.
         standard_error: of their mean.
         noise: variance of one process's figure, measured and moderated, with its degrees of freedom.
+        own_error: of their mean, by these figures alone, where there are enough; else the standard error.
         within_variance: mean variance inside the candidate's processes.
         baseline_processes: how many processes the baseline holds, None where there is none.
         baseline_sd: standard deviation between the baseline's processes, None below two of them.
@@ -40,6 +47,7 @@ class Evidence:
     log_ratios: tuple[float, ...]
     standard_error: float
     noise: VariancePrior
+    own_error: float
     within_variance: float
     baseline_processes: int | None = None
     baseline_sd: float | None = None
@@ -64,13 +72,13 @@ class Evidence:
         """The part of one process's variance that its own blocks do not explain."""
         return max(0.0, self.noise.variance - self.within_variance)
 
-    def slow_processes_to_spare(self, log_limit: float) -> int:
-        """Return how many of the slowest processes can be left out with the mean of the others above the limit.
+    def slow_processes_to_spare(self, threshold: float) -> int:
+        """Return how many of the slowest processes can be left out with the mean of the others above a threshold.
 
         -1 where even the mean of all is not above it.
         """
         for kept in range(1, self.processes + 1):
-            if fmean(self.log_ratios[:kept]) > log_limit:
+            if fmean(self.log_ratios[:kept]) > threshold:
                 return self.processes - kept
         return -1
 
@@ -103,18 +111,22 @@ def compare_processes(
     recorded = [estimate.log_ratio for estimate in baseline]
     clipped = _clip_strays(recorded, prior)
     centre = fmean(clipped)
-    noise = prior.updated(_sum_of_squares(figures) + _sum_of_squares(clipped), len(figures) + len(clipped) - 2)
+    squares, df = _sum_of_squares(figures) + _sum_of_squares(clipped), len(figures) + len(clipped) - 2
+    noise = prior.updated(squares, df)
     within = _mean_variance(candidate)
     excess = max(0.0, within - _mean_variance(baseline))
+
+    def error(believed: VariancePrior) -> float:
+        common = standard_error(
+            believed, processes=len(figures), baseline_processes=len(recorded), session_share=session_share
+        )
+        return math.hypot(common, math.sqrt(excess / len(figures)))
+
     return Evidence(
         log_ratios=tuple(sorted(figure - centre for figure in figures)),
-        standard_error=math.hypot(
-            standard_error(
-                noise, processes=len(figures), baseline_processes=len(recorded), session_share=session_share
-            ),
-            math.sqrt(excess / len(figures)),
-        ),
+        standard_error=error(noise),
         noise=noise,
+        own_error=error(_own(noise, squares, df)),
         within_variance=within,
         baseline_processes=len(recorded),
         baseline_sd=math.sqrt(_sum_of_squares(recorded) / (len(recorded) - 1)) if len(recorded) > 1 else None,
@@ -132,13 +144,19 @@ def summarise_processes(samples: Sequence[ProcessEstimate], prior: VariancePrior
     """
     _check_estimates(samples, "measured")
     figures = [estimate.log_ratio for estimate in samples]
-    noise = prior.updated(_sum_of_squares(figures), len(figures) - 1)
+    squares, df = _sum_of_squares(figures), len(figures) - 1
+    noise = prior.updated(squares, df)
     within = _mean_variance(samples)
-    excess = max(0.0, within - noise.variance)
+
+    def error(believed: VariancePrior) -> float:
+        excess = max(0.0, within - believed.variance)
+        return math.hypot(standard_error(believed, processes=len(figures)), math.sqrt(excess / len(figures)))
+
     return Evidence(
         log_ratios=tuple(sorted(figures)),
-        standard_error=math.hypot(standard_error(noise, processes=len(figures)), math.sqrt(excess / len(figures))),
+        standard_error=error(noise),
         noise=noise,
+        own_error=error(_own(noise, squares, df)),
         within_variance=within,
     )
 
@@ -167,6 +185,13 @@ def standard_error(
     """
     parts = 1 / processes + session_share + (1 / baseline_processes if baseline_processes else 0.0)
     return math.sqrt(noise.variance * parts)
+
+
+def _own(noise: VariancePrior, squares: float, degrees_of_freedom: int) -> VariancePrior:
+    """Return the variance that figures show by themselves; what is believed of it where they are few."""
+    if degrees_of_freedom < _TELLING_DEGREES_OF_FREEDOM:
+        return noise
+    return VariancePrior(max(squares / degrees_of_freedom, _SMALLEST_VARIANCE), degrees_of_freedom)
 
 
 def _check_estimates(estimates: Sequence[ProcessEstimate], role: str) -> None:

@@ -60,10 +60,15 @@ def lowest_failing(log_limit: float, uncertainty: float) -> float:
 
     Args:
         log_limit: logarithm of the tolerated slowdown.
-        uncertainty: how far below the limit an estimate must lie to be shown to be within it; 0 before the last look,
-            where that is still to be found out.
+        uncertainty: how far below the limit the estimate of a slowdown of just that size may lie by chance; 0 before
+            the last look, where that is still to be found out.
     """
     return max(0.0, log_limit - uncertainty)
+
+
+def scatter_allowed(error: float, degrees_of_freedom: float) -> float:
+    """Return how far below the truth an estimate lies at most in 95 % of runs."""
+    return t_quantile(1 - DEFAULT_POWER, degrees_of_freedom) * error
 
 
 def minimum_detectable_effect(
@@ -92,7 +97,7 @@ def minimum_detectable_effect(
         raise MeasurementError("cannot compare with a baseline of no processes; record at least one")
     look = (plan or SequentialPlan()).look_at(processes)
     error = standard_error(noise, processes=processes, baseline_processes=baseline_processes)
-    uncertainty = t_quantile(look.pass_level, noise.degrees_of_freedom) * error if look.is_last else 0.0
+    uncertainty = scatter_allowed(error, noise.degrees_of_freedom) if look.is_last else 0.0
     return as_change(
         detectable_log_ratio(
             noise,

@@ -22,7 +22,7 @@ class Look:
         pass_level: one-sided level of the bound that a pass needs.
         can_fail: whether a case may fail on it. One process has nobody to confirm what it saw, so where further looks
             follow it can only ask for them.
-        is_last: whether no look follows.
+        is_last: whether all processes of the plan are there.
     """
 
     processes: int
@@ -80,7 +80,7 @@ class SequentialPlan:
             alarm_level=self.false_alarms * share,
             pass_level=self.false_passes / len(self.looks),
             can_fail=self.looks[index] > 1 or len(self.looks) == 1,
-            is_last=self.looks[index] == self.max_processes,
+            is_last=processes >= self.max_processes,
         )
 
     def next_look(self, processes: int) -> int | None:

@@ -16,14 +16,14 @@ HEAVY_TAIL_DEGREES_OF_FREEDOM = 3.0
 """Student's t with this many degrees of freedom is as heavy-tailed as single processes are."""
 
 
-def stray_probability(evidence: Evidence, log_limit: float) -> float:
-    """Return how probable it is that strays alone put the estimate above the limit.
+def stray_probability(evidence: Evidence, threshold: float) -> float:
+    """Return how probable it is that strays alone put the estimate above what a failure must be above.
 
-    If the processes other than the m slowest are above the limit too, more than m of them must have gone astray
+    If the processes other than the m slowest are above that threshold too, more than m of them must have gone astray
     together; or the statistic must be an extreme of a heavy-tailed distribution. The less probable of the two
     counts. So one process can only fail a case by being slow beyond all measure.
     """
-    spare = evidence.slow_processes_to_spare(log_limit)
+    spare = evidence.slow_processes_to_spare(threshold)
     if spare < 0:
         return 1.0
     by_count = binomial_tail(spare, evidence.processes, STRAY_PROBABILITY)

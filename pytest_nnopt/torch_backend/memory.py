@@ -54,14 +54,11 @@ class _Usage:
     left: int
 
 
-@contextlib.contextmanager
-def memory_left_free() -> Iterator[None]:
-    """Run the body as far as a GPU's memory allows, and reserve none afterwards beyond what is in use."""
-    try:
-        with contextlib.suppress(torch.cuda.OutOfMemoryError):
-            yield
-    finally:
-        torch.cuda.empty_cache()
+def as_memory_allows(work: Callable[[], object]) -> None:
+    """Do something as far as a GPU's memory allows, and reserve none afterwards beyond what is in use."""
+    with contextlib.suppress(torch.cuda.OutOfMemoryError):
+        work()
+    torch.cuda.empty_cache()  # once the error is gone, whose traceback holds what was allocated
 
 
 def measure_memory(side: Side, *, owns_cuda_graphs: bool = False) -> MemoryFacts:

@@ -48,7 +48,9 @@ def decide(count: int, slowdown: float, *, limit: float = 0.05, plan: Sequential
         (2, 0.2, Outcome.FAILED, Reason.SLOWER_THAN_LIMIT),
         (1, 2.0, Outcome.INCONCLUSIVE, Reason.UNCONFIRMED),
         (4, 0.04, Outcome.INCONCLUSIVE, Reason.NEAR_LIMIT),
-        (8, 0.04, Outcome.FAILED, Reason.NOT_WITHIN_LIMIT),
+        (8, 0.045, Outcome.FAILED, Reason.NOT_WITHIN_LIMIT),
+        (7, 0.045, Outcome.INCONCLUSIVE, Reason.NEAR_LIMIT),
+        (8, 0.03, Outcome.INCONCLUSIVE, Reason.NEAR_LIMIT),
         (8, 0.02, Outcome.PASSED, Reason.WITHIN_LIMIT),
     ],
 )
