@@ -11,7 +11,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, median
 
@@ -32,7 +32,7 @@ from pytest_nnopt.statistics.prior import (
     pool_prior,
 )
 from pytest_nnopt.statistics.sequential import SequentialPlan
-from pytest_nnopt.verdict.device_time import DEVICE_TIME_PLAN, decide_device_time
+from pytest_nnopt.verdict.device_time import DEVICE_TIME_FALSE_ALARMS, decide_device_time
 from pytest_nnopt.verdict.revisions import decide_head_over_base
 
 RESULT = Path(__file__).parent / "results" / "decision_simulation.md"
@@ -41,8 +41,8 @@ WITHIN_SHARE = 0.4
 """Standard error inside one process as a share of the process SD."""
 
 EIGHT = SequentialPlan()
-TWO = SequentialPlan(false_alarms=0.001, looks=(1, 2))
-FOUR = SequentialPlan(false_alarms=0.001, looks=(1, 2, 4))
+KERNELS_BY_EIGHT = SequentialPlan(false_alarms=DEVICE_TIME_FALSE_ALARMS)
+KERNELS_BY_TWO = replace(KERNELS_BY_EIGHT, looks=(1, 2))
 
 Floats = NDArray[np.float64]
 Shape = Callable[[np.random.Generator, int, int], tuple[Floats, Floats]]
@@ -356,10 +356,11 @@ def tabulate_quiet_machines(cases: int) -> Iterator[str]:
         ("latency, host-bound", 0.025, 0.02, 0.05, EIGHT, DEFAULT_GPU_PRIOR),
         ("latency, GPU-bound", 0.0043, 0.005, 0.02, EIGHT, DEFAULT_GPU_PRIOR),
         ("latency, GPU-bound", 0.0043, 0.005, 0.02, EIGHT, DEFAULT_CPU_PRIOR),
-        ("device time", 0.0027, 0.005, 0.01, TWO, DEFAULT_DEVICE_TIME_PRIOR),
-        ("device time", 0.0018, 0.005, 0.01, TWO, DEFAULT_DEVICE_TIME_PRIOR),
-        ("device time", 0.0018, 0.005, 0.02, TWO, DEFAULT_DEVICE_TIME_PRIOR),
-        ("device time", 0.0018, 0.005, 0.01, FOUR, DEFAULT_DEVICE_TIME_PRIOR),
+        ("device time", 0.0006, 0.005, 0.01, KERNELS_BY_TWO, DEFAULT_DEVICE_TIME_PRIOR),
+        ("device time", 0.0018, 0.005, 0.01, KERNELS_BY_TWO, DEFAULT_DEVICE_TIME_PRIOR),
+        ("device time", 0.0006, 0.005, 0.01, KERNELS_BY_EIGHT, DEFAULT_DEVICE_TIME_PRIOR),
+        ("device time", 0.0018, 0.005, 0.01, KERNELS_BY_EIGHT, DEFAULT_DEVICE_TIME_PRIOR),
+        ("device time", 0.0032, 0.005, 0.01, KERNELS_BY_EIGHT, DEFAULT_DEVICE_TIME_PRIOR),
     )
     for name, process_sd, limit, effect, plan, prior in rows:
         unchanged = simulate(Scenario("t5", process_sd, limit=limit, plan=plan, prior=prior), cases)
@@ -504,7 +505,7 @@ def simulate_launches(baseline: int, limit: float, *, change: float, is_known: b
         return [draw_kernels(rng, factor, is_known=is_known) for _ in range(count)]
 
     def simulate_one() -> Decision:
-        before, now = draw(baseline, 1.0), draw(DEVICE_TIME_PLAN.max_processes, 1 + change)
+        before, now = draw(baseline, 1.0), draw(EIGHT.max_processes, 1 + change)
         return look_until_decided(lambda seen: decide_device_time(now[:seen], before, limit))
 
     return Tally(tuple(simulate_one() for _ in range(cases)))

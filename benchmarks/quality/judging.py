@@ -20,7 +20,7 @@ from pytest_nnopt.statistics.sequential import DEFAULT_LOOKS, SequentialPlan
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.absolute import SESSION_SHARE, absolute_estimates
-from pytest_nnopt.verdict.device_time import DEVICE_TIME_PLAN, decide_device_estimates, device_estimates
+from pytest_nnopt.verdict.device_time import decide_device_estimates, device_estimates
 from pytest_nnopt.verdict.estimates import estimate_of_ratio
 from pytest_nnopt.verdict.revisions import decide_head_over_base
 
@@ -153,11 +153,16 @@ def decide_beside(
 
 
 def decide_kernels(
-    now: Sequence[Measured], before: Sequence[Measured], factor: float, *, limit: float, **_: object
+    now: Sequence[Measured],
+    before: Sequence[Measured],
+    factor: float,
+    *,
+    limit: float,
+    plan: SequentialPlan = DEFAULT_PLAN,
 ) -> Decision:
-    """Decide by the kernels' own time, whose plan is fixed."""
+    """Decide by the kernels' own time."""
     candidates, baseline = device_estimates([m.record for m in now], [m.record for m in before])
-    return decide_device_estimates(_slowed(candidates, factor), baseline, limit)
+    return decide_device_estimates(_slowed(candidates, factor), baseline, limit, plan)
 
 
 def _slowed(estimates: Sequence[ProcessEstimate], factor: float) -> list[ProcessEstimate]:
@@ -168,7 +173,7 @@ def gates_for(device: str, *, with_base: bool) -> Mapping[str, Gate]:
     """Return the gates that are compared on a device, this project's first."""
     gates: dict[str, Gate] = {}
     if device == "cuda":
-        gates["**this gate**, device time, limit 0.5 %"] = _gate(decide_kernels, DEVICE_LIMIT, DEVICE_TIME_PLAN.looks)
+        gates["**this gate**, device time, limit 0.5 %"] = _gate(decide_kernels, DEVICE_LIMIT)
     stored, revision = "**this gate**, stored baseline", "**this gate**, another revision"
     gates[stored] = _gate(decide_relative, LIMIT)
     gates[f"{stored}, 2 processes at most"] = _gate(decide_relative, LIMIT, DEFAULT_LOOKS[:2])
@@ -190,7 +195,7 @@ def default_gates_for(device: str) -> Mapping[str, Gate]:
     latency = _gate(decide_relative, DEFAULT_LATENCY_LIMITS[device])
     if device == "cpu":
         return {"latency, 10 %": latency}
-    kernels = _gate(decide_kernels, DEFAULT_DEVICE_LIMIT, DEVICE_TIME_PLAN.looks)
+    kernels = _gate(decide_kernels, DEFAULT_DEVICE_LIMIT)
     return {"latency, 5 %": latency, "device time, 2 %": kernels}
 
 

@@ -256,6 +256,7 @@ class _Finding:
             processes=self.evidence.processes,
             log_limit=self.threshold,
             level=self.look.alarm_level,
+            stray_rate=self.evidence.stray_rate,
         )
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.statistics.prior import VariancePrior
+from pytest_nnopt.statistics.strays import learned_stray_rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,7 @@ class Evidence:
         noise: variance of one process's figure, measured and moderated, with its degrees of freedom.
         own_error: of their mean, by these figures alone, where there are enough; else the standard error.
         within_variance: mean variance inside the candidate's processes.
+        strays: the baseline's processes that went astray on the slow side, as log-ratios like the candidate's.
         baseline_processes: how many processes the baseline holds, None where there is none.
         baseline_sd: standard deviation between the baseline's processes, None below two of them.
     """
@@ -49,6 +51,7 @@ class Evidence:
     noise: VariancePrior
     own_error: float
     within_variance: float
+    strays: tuple[float, ...] = ()
     baseline_processes: int | None = None
     baseline_sd: float | None = None
 
@@ -71,6 +74,16 @@ class Evidence:
     def between_variance(self) -> float:
         """The part of one process's variance that its own blocks do not explain."""
         return max(0.0, self.noise.variance - self.within_variance)
+
+    @property
+    def stray_rate(self) -> float:
+        """How often one process goes astray, as far as the baseline shows it."""
+        return learned_stray_rate(len(self.strays), self.baseline_processes or 0)
+
+    def stray_rate_from(self, log_ratio: float) -> float:
+        """Return how often one process goes astray by so much, of which the baseline's smaller strays say nothing."""
+        large = sum(stray > log_ratio - self.noise.standard_deviation for stray in self.strays)
+        return learned_stray_rate(large, self.baseline_processes or 0)
 
     def slow_processes_to_spare(self, threshold: float) -> int:
         """Return how many of the slowest processes can be left out with the mean of the others above a threshold.
@@ -128,6 +141,7 @@ def compare_processes(
         noise=noise,
         own_error=error(_own(noise, squares, df)),
         within_variance=within,
+        strays=tuple(figure - centre for figure in _strays(recorded, clipped)),
         baseline_processes=len(recorded),
         baseline_sd=math.sqrt(_sum_of_squares(recorded) / (len(recorded) - 1)) if len(recorded) > 1 else None,
     )
@@ -170,6 +184,13 @@ def recorded_noise(baseline: Sequence[ProcessEstimate], prior: VariancePrior) ->
     _check_estimates(baseline, "baseline")
     clipped = _clip_strays([estimate.log_ratio for estimate in baseline], prior)
     return prior.updated(_sum_of_squares(clipped), len(clipped) - 1)
+
+
+def recorded_stray_rate(baseline: Sequence[ProcessEstimate], prior: VariancePrior) -> float:
+    """Return how often one process goes astray by what a baseline shows; the rest is as of ``recorded_noise``."""
+    _check_estimates(baseline, "baseline")
+    recorded = [estimate.log_ratio for estimate in baseline]
+    return learned_stray_rate(len(_strays(recorded, _clip_strays(recorded, prior))), len(recorded))
 
 
 def standard_error(
@@ -219,6 +240,11 @@ def _clip_strays(figures: list[float], prior: VariancePrior) -> list[float]:
     spread = (upper - lower) / _NORMAL_INTERQUARTILE_RANGE
     reach = _CLIP_DEVIATIONS * prior.updated(df * spread**2, df).standard_deviation
     return [min(max(figure, median - reach), median + reach) for figure in figures]
+
+
+def _strays(figures: Sequence[float], clipped: Sequence[float]) -> list[float]:
+    """Return the figures that were pulled in because they were too slow."""
+    return [figure for figure, kept in zip(figures, clipped, strict=True) if figure > kept]
 
 
 def _mean_variance(estimates: Sequence[ProcessEstimate]) -> float:

@@ -9,7 +9,7 @@ from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.statistics.distributions import mean_of_smallest, t_quantile
 from pytest_nnopt.statistics.evidence import standard_error
 from pytest_nnopt.statistics.sequential import SequentialPlan
-from pytest_nnopt.statistics.strays import HEAVY_TAIL_DEGREES_OF_FREEDOM, strays_allowed
+from pytest_nnopt.statistics.strays import HEAVY_TAIL_DEGREES_OF_FREEDOM, STRAY_PROBABILITY, strays_allowed
 from pytest_nnopt.units import relative_change
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def detectable_log_ratio(
     processes: int,
     log_limit: float,
     level: float,
+    stray_rate: float = STRAY_PROBABILITY,
     power: float = DEFAULT_POWER,
 ) -> float:
     """Return the smallest true log-ratio that fails with probability ``power`` at one look.
@@ -41,12 +42,13 @@ def detectable_log_ratio(
         processes: how many processes the estimate is the mean of.
         log_limit: what the estimate must be above: the logarithm of the tolerated slowdown, or ``lowest_failing``.
         level: one-sided level of the look.
+        stray_rate: how often one process goes astray.
         power: probability of a failure.
     """
     df = noise.degrees_of_freedom
     scatter = t_quantile(1 - power, df) * error
     heavy = max(t_quantile(level, min(df, HEAVY_TAIL_DEGREES_OF_FREEDOM)) * error, log_limit) + scatter
-    kept = processes - strays_allowed(processes, level)
+    kept = processes - strays_allowed(processes, level, stray_rate)
     if kept == 0:
         return heavy
     handicap = -mean_of_smallest(kept, processes) * noise.standard_deviation
@@ -78,6 +80,7 @@ def minimum_detectable_effect(
     baseline_processes: int,
     limit: float = 0.0,
     plan: SequentialPlan | None = None,
+    stray_rate: float = STRAY_PROBABILITY,
     power: float = DEFAULT_POWER,
 ) -> float:
     """Return the smallest relative slowdown that fails with probability ``power``, known before measuring.
@@ -88,6 +91,7 @@ def minimum_detectable_effect(
         baseline_processes: how many the baseline holds.
         limit: the tolerated relative slowdown.
         plan: when evidence is looked at; the look that ``processes`` belong to is used.
+        stray_rate: how often one process goes astray: what is believed, or ``recorded_stray_rate`` of a baseline.
         power: probability of a failure at that slowdown.
 
     Raises:
@@ -105,6 +109,7 @@ def minimum_detectable_effect(
             processes=processes,
             log_limit=lowest_failing(check_limit(limit), uncertainty),
             level=look.alarm_level,
+            stray_rate=stray_rate,
             power=_check_power(power),
         )
     )
@@ -117,6 +122,7 @@ def processes_needed(
     baseline_processes: int,
     limit: float = 0.0,
     plan: SequentialPlan | None = None,
+    stray_rate: float = STRAY_PROBABILITY,
     power: float = DEFAULT_POWER,
 ) -> int | None:
     """Return how many processes find a slowdown of ``effect``, None where the whole plan is not enough.
@@ -126,7 +132,13 @@ def processes_needed(
     plan = plan or SequentialPlan()
     for processes in plan.looks:
         reach = minimum_detectable_effect(
-            noise, processes=processes, baseline_processes=baseline_processes, limit=limit, plan=plan, power=power
+            noise,
+            processes=processes,
+            baseline_processes=baseline_processes,
+            limit=limit,
+            plan=plan,
+            stray_rate=stray_rate,
+            power=power,
         )
         if reach <= effect:
             return processes

@@ -12,25 +12,39 @@ if TYPE_CHECKING:
 STRAY_PROBABILITY = 0.03
 """How often a process is taken to be slow for reasons of its own, whatever the other processes do."""
 
+_WORTH_PROCESSES = 10
+"""How many recorded processes that belief is worth."""
+
 HEAVY_TAIL_DEGREES_OF_FREEDOM = 3.0
 """Student's t with this many degrees of freedom is as heavy-tailed as single processes are."""
+
+
+def learned_stray_rate(strays: int, processes: int) -> float:
+    """Return how often a process goes astray where so many of a baseline's processes did, never below the belief.
+
+    It is the mean of the beta distribution that the belief becomes by seeing them. Where a machine has two states, a
+    baseline that holds one slow process says that the next ones may well be slow, too.
+    """
+    expected = STRAY_PROBABILITY * _WORTH_PROCESSES
+    return max(STRAY_PROBABILITY, (expected + strays) / (_WORTH_PROCESSES + processes))
 
 
 def stray_probability(evidence: Evidence, threshold: float) -> float:
     """Return how probable it is that strays alone put the estimate above what a failure must be above.
 
     If the processes other than the m slowest are above that threshold too, more than m of them must have gone astray
-    together; or the statistic must be an extreme of a heavy-tailed distribution. The less probable of the two
-    counts. So one process can only fail a case by being slow beyond all measure.
+    together, each as slow as these are; or the statistic must be an extreme of a heavy-tailed distribution. The less
+    probable of the two counts. So one process can only fail a case by being slow beyond all measure.
     """
     spare = evidence.slow_processes_to_spare(threshold)
     if spare < 0:
         return 1.0
-    by_count = binomial_tail(spare, evidence.processes, STRAY_PROBABILITY)
+    stray_rate = evidence.stray_rate_from(evidence.log_ratios[-spare - 1])
+    by_count = binomial_tail(spare, evidence.processes, stray_rate)
     heavy_tail = min(evidence.noise.degrees_of_freedom, HEAVY_TAIL_DEGREES_OF_FREEDOM)
     return min(by_count, t_tail(evidence.statistic, heavy_tail))
 
 
-def strays_allowed(processes: int, level: float) -> int:
+def strays_allowed(processes: int, level: float, stray_rate: float = STRAY_PROBABILITY) -> int:
     """Return how many of ``processes`` may be strays, so that more of them are less probable than ``level``."""
-    return next(count for count in range(processes + 1) if binomial_tail(count, processes, STRAY_PROBABILITY) <= level)
+    return next(count for count in range(processes + 1) if binomial_tail(count, processes, stray_rate) <= level)

@@ -6,22 +6,24 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome
-from pytest_nnopt.statistics.decision import decide_regression
+from pytest_nnopt.statistics.decision import DEFAULT_PLAN, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.prior import DEFAULT_DEVICE_TIME_PRIOR
-from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.units import format_percent, format_seconds
 from pytest_nnopt.verdict.wording import relation_to_limit
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord
     from pytest_nnopt.statistics.decision import Decision
+    from pytest_nnopt.statistics.sequential import SequentialPlan
 
-DEVICE_TIME_PLAN = SequentialPlan(false_alarms=0.001, looks=(1, 2, 4))
-"""Kernel time varies by a few parts in a thousand between processes, so few processes decide."""
+DEVICE_TIME_FALSE_ALARMS = 0.001
+"""How often unchanged kernels may fail a case, unless its plan allows less: they vary so little between processes that
+it costs hardly more of them."""
 
 _SAME_LAUNCHES = 0.005
 _SAME_KERNEL_TIME = 0.03
@@ -41,7 +43,12 @@ Factors = Mapping[tuple[str, str], float]
 
 
 def check_device_time(
-    now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], limit: float, level: str = "the baseline"
+    now: Sequence[ProcessRecord],
+    before: Sequence[ProcessRecord],
+    limit: float,
+    *,
+    level: str = "the baseline",
+    plan: SequentialPlan = DEFAULT_PLAN,
 ) -> Check:
     """Hold the candidate's kernels against the baseline's: their own time, and how many are launched.
 
@@ -50,8 +57,9 @@ def check_device_time(
         before: processes of the baseline, at least one with kernels.
         limit: tolerated growth of the kernels' time.
         level: what ``before`` belongs to, in words.
+        plan: of the case's timing decisions.
     """
-    decision = decide_device_time(now, before, limit)
+    decision = decide_device_time(now, before, limit, plan)
     launches, launches_before = _launches(now), _launches(before)
     details = (*_as_measured(now, before, decision), *_kernel_changes(*_kernels_alike(now, before)))
     if launches > launches_before + _SAME_LAUNCHES:
@@ -67,16 +75,19 @@ def check_device_time(
     return Check(CheckName.DEVICE_TIME, decision.outcome, reason, decision.change, 0.0, limit, interval, shown)
 
 
-def decide_device_time(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], limit: float) -> Decision:
+def decide_device_time(
+    now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], limit: float, plan: SequentialPlan = DEFAULT_PLAN
+) -> Decision:
     """Decide whether the kernels' own time grew; arguments as of ``check_device_time``."""
-    return decide_device_estimates(*device_estimates(now, before), limit)
+    return decide_device_estimates(*device_estimates(now, before), limit, plan)
 
 
 def decide_device_estimates(
-    now: Sequence[ProcessEstimate], before: Sequence[ProcessEstimate], limit: float
+    now: Sequence[ProcessEstimate], before: Sequence[ProcessEstimate], limit: float, plan: SequentialPlan = DEFAULT_PLAN
 ) -> Decision:
     """Decide whether what ``device_estimates`` returns grew by more than ``limit``."""
-    return decide_regression(now, before, limit=limit, prior=DEFAULT_DEVICE_TIME_PRIOR, plan=DEVICE_TIME_PLAN)
+    plan = replace(plan, false_alarms=min(plan.false_alarms, DEVICE_TIME_FALSE_ALARMS))
+    return decide_regression(now, before, limit=limit, prior=DEFAULT_DEVICE_TIME_PRIOR, plan=plan)
 
 
 def device_estimates(

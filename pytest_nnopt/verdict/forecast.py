@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import CheckName
-from pytest_nnopt.statistics.evidence import recorded_noise
+from pytest_nnopt.statistics.evidence import recorded_noise, recorded_stray_rate
 from pytest_nnopt.statistics.power import minimum_detectable_effect, processes_needed
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.accepted import wanted_processes
@@ -52,15 +52,29 @@ def forecast_latency(question: Question) -> Forecast | None:
     if not question.is_comparing or baseline is None or not baseline.timing or CheckName.LATENCY not in question.asked:
         return None
     limit, plan, recorded = question.latency_limit, question.plan, len(baseline.timing)
-    noise = recorded_noise([estimate_of(process) for process in baseline.timing], question.prior)
+    estimates = [estimate_of(process) for process in baseline.timing]
+    noise = recorded_noise(estimates, question.prior)
+    stray_rate = recorded_stray_rate(estimates, question.prior)
     return Forecast(
         limit=limit,
         process_sd=noise.standard_deviation,
         detectable=minimum_detectable_effect(
-            noise, processes=plan.max_processes, baseline_processes=recorded, limit=limit, plan=plan
+            noise,
+            processes=plan.max_processes,
+            baseline_processes=recorded,
+            limit=limit,
+            plan=plan,
+            stray_rate=stray_rate,
         ),
         max_processes=plan.max_processes,
-        needed=processes_needed(_BLIND_FACTOR * limit, noise, baseline_processes=recorded, limit=limit, plan=plan),
+        needed=processes_needed(
+            _BLIND_FACTOR * limit,
+            noise,
+            baseline_processes=recorded,
+            limit=limit,
+            plan=plan,
+            stray_rate=stray_rate,
+        ),
     )
 
 

@@ -16,7 +16,9 @@ from pytest_nnopt.verdict.question import without_part
 from pytest_nnopt.verdict.times import check_latency, check_speedup
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import MemoryRecord
+    from collections.abc import Sequence
+
+    from pytest_nnopt.baseline.schema import MemoryRecord, ProcessRecord
     from pytest_nnopt.model import CompileTime
     from pytest_nnopt.verdict.question import Observed, Question
 
@@ -92,11 +94,13 @@ def _growth_checks(question: Question, observed: Observed) -> list[Check]:
         checks.append(_compile_time_check(question, observed.compile_time))
     if kernels and CheckName.DEVICE_TIME in question.asked:
         missing = without_part(question, CheckName.DEVICE_TIME, limits.device_time, kernels_before or None, "kernels")
-        checks.append(
-            missing
-            or _sound(check_device_time(kernels, kernels_before, limits.device_time, question.level_name), observed)
-        )
+        checks.append(missing or _sound(_device_time_check(question, kernels, kernels_before), observed))
     return [check for check in checks if check is not None]
+
+
+def _device_time_check(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Check:
+    limit = question.config.limits.device_time
+    return check_device_time(now, before, limit, level=question.level_name, plan=question.plan)
 
 
 def _memory_check(question: Question, memory: MemoryRecord) -> Check | None:

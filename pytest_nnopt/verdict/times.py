@@ -164,7 +164,7 @@ def _decide_device_time(question: Question, timing: Sequence[ProcessRecord]) -> 
     before = [process for process in level.timing if process.kernels] if level is not None else []
     if not kernels or not before or not question.is_comparing or CheckName.DEVICE_TIME not in question.asked:
         return None
-    return decide_device_time(kernels, before, question.config.limits.device_time)
+    return decide_device_time(kernels, before, question.config.limits.device_time, question.plan)
 
 
 def _shifted(interval: Interval) -> Interval:

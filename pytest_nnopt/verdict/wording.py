@@ -16,6 +16,9 @@ def relation_to_limit(decision: Decision, limit: float) -> str:
     """Say where a change lies, to be put behind its figures and "is"."""
     if decision.reason is Reason.NOT_WITHIN_LIMIT:
         return f"a slowdown, and not shown to be within the limit of {format_percent(limit)}"
+    if decision.reason is Reason.UNCONFIRMED:
+        strays = "a stray process" if decision.certainty.processes == 1 else "a few stray processes"
+        return f"a slowdown that {strays} could explain, under a limit of {format_percent(limit)}"
     relations = {Outcome.FAILED: "beyond", Outcome.INCONCLUSIVE: "not clearly on either side of"}
     return f"{relations.get(decision.outcome, 'within')} the limit of {format_percent(limit)}"
 

@@ -5,11 +5,14 @@ import math
 import pytest
 
 from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.model import Outcome
+from pytest_nnopt.statistics.decision import decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.evidence import (
     SESSION_SHARE,
     compare_processes,
     recorded_noise,
+    recorded_stray_rate,
     standard_error,
     summarise_processes,
 )
@@ -121,3 +124,28 @@ def test_missing_processes_are_named() -> None:
         summarise_processes([], PRIOR)
     with pytest.raises(MeasurementError, match="no baseline process"):
         recorded_noise([], PRIOR)
+
+
+STEADY = (0.0, 0.01, -0.01, 0.005, -0.005, 0.0, 0.01, -0.01, 0.005)
+
+
+def test_a_baseline_with_a_slow_process_says_that_the_next_may_be_slow_too() -> None:
+    calm, two_states = (processes(*STEADY, last) for last in (0.0, 0.11))
+    assert recorded_stray_rate(calm, PRIOR) == STRAY_PROBABILITY
+    assert recorded_stray_rate(two_states, PRIOR) == pytest.approx(1.3 / 20)
+    slow = processes(0.11, 0.1)
+    outcomes = [decide_regression(slow, side, limit=0.05, prior=PRIOR).outcome for side in (calm, two_states)]
+    assert outcomes == [Outcome.FAILED, Outcome.INCONCLUSIVE]
+    four = decide_regression(processes(*[0.11] * 4), two_states, limit=0.05, prior=PRIOR)
+    assert four.outcome is Outcome.FAILED
+
+
+def test_a_stray_of_the_baseline_explains_no_larger_slowdown() -> None:
+    evidence = compare_processes(processes(0.4, 0.4), processes(*STEADY, 0.2), PRIOR)
+    assert evidence.stray_rate > STRAY_PROBABILITY
+    assert evidence.stray_rate_from(0.4) == STRAY_PROBABILITY
+    assert evidence.stray_rate_from(0.2) == evidence.stray_rate
+
+
+def test_a_fast_stray_of_the_baseline_explains_no_slowdown() -> None:
+    assert compare_processes(processes(0.4), processes(*STEADY, -0.4), PRIOR).strays == ()

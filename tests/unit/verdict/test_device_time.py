@@ -8,6 +8,8 @@ import pytest
 
 from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord
 from pytest_nnopt.model import Outcome
+from pytest_nnopt.statistics.decision import DEFAULT_PLAN
+from pytest_nnopt.statistics.family import plan_for_suite
 from pytest_nnopt.verdict.device_time import check_device_time, decide_device_time, device_estimates
 from tests.builders import make_process
 
@@ -102,9 +104,16 @@ def test_chance_among_launches_raises_no_alarm_and_hides_no_slowdown() -> None:
     def failed(slower: float) -> int:
         found = 0
         for _ in range(300):
-            before, now = lottery(10, chooser), lottery(4, chooser, slower=slower)
-            found += any(decide_device_time(now[:n], before, 0.005).outcome is Outcome.FAILED for n in (1, 2, 4))
+            before, now = lottery(10, chooser), lottery(8, chooser, slower=slower)
+            found += any(decide_device_time(now[:n], before, 0.005).outcome is Outcome.FAILED for n in (1, 2, 4, 8))
         return found
 
     assert failed(0.0) == 0
     assert failed(0.01) >= 295
+
+
+def test_kernels_share_the_false_alarms_of_a_suite() -> None:
+    before, now = [process(*FAST)] * 10, [process("grid 128, block 256", 1.15e-4)] * 2
+    assert decide_device_time(now, before, 0.005).outcome is Outcome.FAILED
+    suite = plan_for_suite(DEFAULT_PLAN, 100_000)
+    assert decide_device_time(now, before, 0.005, suite).outcome is Outcome.INCONCLUSIVE

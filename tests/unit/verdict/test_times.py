@@ -107,6 +107,9 @@ class TestLatency:
         assert self.check(0.5, baseline=make_evidence(0.5)).outcome is Outcome.PASSED
         assert self.check(0.5, baseline=make_evidence(0.4)).outcome is Outcome.FAILED
 
+    def test_what_strays_could_explain_is_called_so(self) -> None:
+        assert "is a slowdown that a stray process could explain" in self.check(1.5, count=1).reason
+
     def test_one_process_alone_does_not_fail(self) -> None:
         assert self.check(1.2, count=1, prior=LOUD_PRIOR).outcome is Outcome.INCONCLUSIVE
 
