@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from random import Random
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.measurement.clock import Clock, MachineWatch, Unwatched
 from pytest_nnopt.model import Block, ProcessSample, Variant
+from pytest_nnopt.statistics.estimate import estimate_log_ratio
 
 Call = Callable[[], object]
 
@@ -32,6 +34,11 @@ WARMUP_WINDOW = 5
 
 WARMUP_TOLERANCE = 0.03
 """A variant that got faster by more than this fraction from one window to the next is still warming up."""
+
+LEAST_TELLING_BLOCKS = 16
+"""Blocks whose scatter says how well they know the ratio, before which ``Plan.enough_error`` ends nothing."""
+
+_BLOCKS_BETWEEN_LOOKS = 4
 
 MAX_CALLS = 1_000_000
 """Most calls in one timing, whatever the clock says."""
@@ -50,6 +57,8 @@ class Plan:
         warmup_max_seconds: time after which measuring starts although the times have not settled.
         max_dropped_blocks: disturbed blocks that are thrown away. Later ones are kept: a disturbance that does not
             end is the machine's state, and a sample that has dropped this many says so.
+        enough_error: standard error of the log-ratio of candidate to reference, as the blocks know it, at which the
+            sample is complete before ``max_blocks``: what processes differ by is no better known from more. 0 is never.
         seed: starts the generator of orders and copies where the caller injects none.
 
     Raises:
@@ -62,6 +71,7 @@ class Plan:
     max_seconds: float = 5.0
     warmup_max_seconds: float = 2.0
     max_dropped_blocks: int = 20
+    enough_error: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -126,10 +136,20 @@ class CaseTimer:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the plan is fulfilled, or its time spent on at least ``min_blocks`` blocks."""
-        if len(self._blocks) >= self._plan.max_blocks:
+        """Whether the plan is fulfilled, enough is known, or its time is spent on at least ``min_blocks`` blocks."""
+        if len(self._blocks) >= self._plan.max_blocks or self._knows_enough:
             return True
         return len(self._blocks) >= self._plan.min_blocks and self._spent_seconds >= self._plan.max_seconds
+
+    @property
+    def _knows_enough(self) -> bool:
+        blocks, enough = self._blocks, self._plan.enough_error
+        if not enough or len(blocks) < LEAST_TELLING_BLOCKS or len(blocks) % _BLOCKS_BETWEEN_LOOKS:
+            return False
+        candidate, reference = (
+            [block.seconds_per_call[variant] for block in blocks] for variant in (Variant.CANDIDATE, Variant.REFERENCE)
+        )
+        return math.sqrt(estimate_log_ratio(candidate, reference).variance) <= enough
 
     def warm_up(self) -> None:
         """Calibrate and run until the times are steady; does nothing when called again."""

@@ -53,5 +53,5 @@ def _digest(named: Iterable[tuple[str, torch.Tensor]]) -> str:
             continue
         flat = tensor.detach().resolve_conj().resolve_neg().reshape(-1).contiguous().view(torch.uint8)
         for start in range(0, flat.numel(), _CHUNK_BYTES):
-            digest.update(flat[start : start + _CHUNK_BYTES].cpu().numpy().tobytes())
+            digest.update(flat[start : start + _CHUNK_BYTES].cpu().numpy().data)
     return digest.hexdigest()[:_DIGITS]

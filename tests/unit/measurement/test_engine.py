@@ -48,6 +48,14 @@ def test_exact_costs_are_measured_exactly(clock: FakeClock) -> None:
     assert sample.dropped_blocks == 0
 
 
+@pytest.mark.parametrize(("scatter", "blocks"), [(0.0, 16), (0.05, 20), (0.5, 40)])
+def test_what_the_blocks_know_well_enough_is_measured_no_further(clock: FakeClock, scatter: float, blocks: int) -> None:
+    chance = Random(3)
+    calls = make_work(clock, reference=2e-4, candidate=lambda now, index: 1e-4 * math.exp(chance.gauss(0, scatter)))
+    assert len(measure(clock, calls, Plan(enough_error=0.0025)).blocks) == blocks
+    assert len(measure(clock, calls, Plan()).blocks) == 40
+
+
 def test_block_gives_each_variant_the_planned_time(clock: FakeClock) -> None:
     sample = measure(clock, make_work(clock, reference=2e-4, candidate=1e-6), Plan(block_seconds=0.002, max_blocks=12))
     assert sample.calls_per_block == {REFERENCE: 10, CANDIDATE: 2000}
