@@ -56,7 +56,7 @@ def test_a_compiled_side_slower_by_a_third_fails_with_change_interval_and_limit(
 def test_an_undecided_case_asks_fresh_processes(project: Project) -> None:
     project.store_baseline()
     project.write_tests(SOUND)
-    options = ("--nnopt-baseline", "--nnopt-effect=1%", "--nnopt-budget=30s", "--nnopt-json=results.json")
+    options = ("--nnopt-baseline", "--nnopt-effect=1%", "--nnopt-budget=5s", "--nnopt-json=results.json")
     result = project.run(*options, "--", "test_model.py")
     result.assert_outcomes(passed=1)
     (case,) = project.results()["cases"]
