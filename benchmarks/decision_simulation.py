@@ -32,7 +32,7 @@ from pytest_nnopt.statistics.prior import (
     pool_prior,
 )
 from pytest_nnopt.statistics.sequential import SequentialPlan
-from pytest_nnopt.verdict.device_time import DEVICE_TIME_FALSE_ALARMS, decide_device_time
+from pytest_nnopt.verdict.device_time import FALSE_ALARM_SHARE, decide_device_time
 from pytest_nnopt.verdict.revisions import decide_head_over_base
 
 RESULT = Path(__file__).parent / "results" / "decision_simulation.md"
@@ -41,7 +41,7 @@ WITHIN_SHARE = 0.4
 """Standard error inside one process as a share of the process SD."""
 
 EIGHT = SequentialPlan()
-KERNELS_BY_EIGHT = SequentialPlan(false_alarms=DEVICE_TIME_FALSE_ALARMS)
+KERNELS_BY_EIGHT = replace(EIGHT, false_alarms=FALSE_ALARM_SHARE * EIGHT.false_alarms)
 KERNELS_BY_TWO = replace(KERNELS_BY_EIGHT, looks=(1, 2))
 
 Floats = NDArray[np.float64]

@@ -229,8 +229,8 @@ class Settings(_Section):
     """How long the timing of all cases together may take, in each of pytest-xdist's workers; what comes later is timed
     in two processes at most."""
     false_alarms: Annotated[Fraction, Field(gt=0, lt=0.5)] = 0.01
-    """How often the latency or speedup of unchanged code may fail a case; ``device_time`` has 0.1 % of its own, or less
-    in a suite."""
+    """How often the latency or speedup of unchanged code may fail a case; ``device_time`` has a tenth of that
+    on top."""
     suite_false_alarms: Annotated[Fraction, Field(gt=0, lt=0.5)] = 0.05
     """How often these may fail at least one unchanged case of the suite."""
     effect: Fraction | None = None

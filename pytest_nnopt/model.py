@@ -80,6 +80,7 @@ class Certainty:
         p_value: probability of such evidence without a slowdown, corrected for the number of looks.
         alarm_level: one-sided level of the bound that a failure needs.
         pass_level: one-sided level of the bound that a pass needs.
+        baseline_strays: how many of the baseline's processes were slow for reasons of their own.
     """
 
     processes: int
@@ -92,6 +93,7 @@ class Certainty:
     p_value: float
     alarm_level: float
     pass_level: float
+    baseline_strays: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,9 @@ class Plan:
         warmup_max_seconds: time after which measuring starts although the times have not settled.
         max_dropped_blocks: disturbed blocks that are thrown away. Later ones are kept: a disturbance that does not
             end is the machine's state, and a sample that has dropped this many says so.
-        enough_error: standard error of the log-ratio of candidate to reference, as the blocks know it, at which the
-            sample is complete before ``max_blocks``: what processes differ by is no better known from more. 0 is never.
+        enough_error: standard error of the candidate's log-ratios to the other variants, as the blocks know it, at
+            which the sample is complete before ``max_blocks``: what processes differ by is no better known from more.
+            It must hold at two looks in a row, since the smallest of several errors is too small. 0 is never.
         seed: starts the generator of orders and copies where the caller injects none.
 
     Raises:
@@ -143,13 +144,22 @@ class CaseTimer:
 
     @property
     def _knows_enough(self) -> bool:
-        blocks, enough = self._blocks, self._plan.enough_error
-        if not enough or len(blocks) < LEAST_TELLING_BLOCKS or len(blocks) % _BLOCKS_BETWEEN_LOOKS:
+        count, least = len(self._blocks), max(LEAST_TELLING_BLOCKS, self._plan.min_blocks)
+        if not self._plan.enough_error or count < least + _BLOCKS_BETWEEN_LOOKS or count % _BLOCKS_BETWEEN_LOOKS:
             return False
-        candidate, reference = (
-            [block.seconds_per_call[variant] for block in blocks] for variant in (Variant.CANDIDATE, Variant.REFERENCE)
+        return all(
+            self._error_of(looked_at) <= self._plan.enough_error for looked_at in (count - _BLOCKS_BETWEEN_LOOKS, count)
         )
-        return math.sqrt(estimate_log_ratio(candidate, reference).variance) <= enough
+
+    def _error_of(self, count: int) -> float:
+        """Return the largest standard error of the candidate's log-ratios after so many blocks."""
+        blocks = self._blocks[:count]
+        candidate = [block.seconds_per_call[Variant.CANDIDATE] for block in blocks]
+        others = [variant for variant in self._calls if variant is not Variant.CANDIDATE]
+        return max(
+            math.sqrt(estimate_log_ratio(candidate, [block.seconds_per_call[other] for block in blocks]).variance)
+            for other in others
+        )
 
     def warm_up(self) -> None:
         """Calibrate and run until the times are steady; does nothing when called again."""

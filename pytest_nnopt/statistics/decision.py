@@ -249,15 +249,23 @@ class _Finding:
 
     @property
     def detectable_log_ratio(self) -> float:
-        """The smallest true log-ratio that evidence of this precision would fail."""
-        return detectable_log_ratio(
-            self.evidence.noise,
-            self.evidence.standard_error,
-            processes=self.evidence.processes,
-            log_limit=self.threshold,
-            level=self.look.alarm_level,
-            stray_rate=self.evidence.stray_rate,
-        )
+        """The smallest true log-ratio that evidence of this precision would fail.
+
+        The larger it is, the fewer of the baseline's strays are as large.
+        """
+        evidence = self.evidence
+        by_rate = {
+            rate: detectable_log_ratio(
+                evidence.noise,
+                evidence.standard_error,
+                processes=evidence.processes,
+                log_limit=self.threshold,
+                level=self.look.alarm_level,
+                stray_rate=rate,
+            )
+            for rate in {evidence.stray_rate, *map(evidence.stray_rate_from, (*evidence.strays, math.inf))}
+        }
+        return min(found for rate, found in by_rate.items() if evidence.stray_rate_from(found) <= rate)
 
     @property
     def _is_faster(self) -> bool:
@@ -301,5 +309,6 @@ def _as_decision(
             p_value=min(1.0, finding.tail / look.alarm_share),
             alarm_level=look.alarm_level,
             pass_level=look.pass_level,
+            baseline_strays=len(evidence.strays),
         ),
     )

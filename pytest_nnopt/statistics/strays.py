@@ -33,14 +33,16 @@ def stray_probability(evidence: Evidence, threshold: float) -> float:
     """Return how probable it is that strays alone put the estimate above what a failure must be above.
 
     If the processes other than the m slowest are above that threshold too, more than m of them must have gone astray
-    together, each as slow as these are; or the statistic must be an extreme of a heavy-tailed distribution. The less
-    probable of the two counts. So one process can only fail a case by being slow beyond all measure.
+    together, each as slow as these are; or the statistic must be an extreme of a heavy-tailed distribution. The least
+    probable of these, for any m, counts. So one process can only fail a case by being slow beyond all measure.
     """
     spare = evidence.slow_processes_to_spare(threshold)
     if spare < 0:
         return 1.0
-    stray_rate = evidence.stray_rate_from(evidence.log_ratios[-spare - 1])
-    by_count = binomial_tail(spare, evidence.processes, stray_rate)
+    by_count = min(
+        binomial_tail(count, evidence.processes, evidence.stray_rate_from(evidence.log_ratios[-count - 1]))
+        for count in range(spare + 1)
+    )
     heavy_tail = min(evidence.noise.degrees_of_freedom, HEAVY_TAIL_DEGREES_OF_FREEDOM)
     return min(by_count, t_tail(evidence.statistic, heavy_tail))
 

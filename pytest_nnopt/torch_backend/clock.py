@@ -111,11 +111,17 @@ def make_clock(device: torch.device, *, has_cold_cache: bool = False) -> Clock:
     return CudaClock(device, flushes_cache=has_cold_cache) if device.type == "cuda" else WallClock()
 
 
-def fit_plan(plan: Plan, device: torch.device) -> Plan:
-    """Return a plan whose timings are long enough for the clock of ``device``."""
+def fit_plan(plan: Plan, device: torch.device, *, enough_on_gpu: float = 0.0) -> Plan:
+    """Return a plan whose timings are long enough for the clock of ``device``.
+
+    Args:
+        plan: as it is on a CPU.
+        device: where the calls compute.
+        enough_on_gpu: on a GPU, whose blocks are long, the plan's ``enough_error``.
+    """
     if device.type != "cuda":
         return plan
-    return replace(plan, block_seconds=max(plan.block_seconds, GPU_BLOCK_SECONDS))
+    return replace(plan, block_seconds=max(plan.block_seconds, GPU_BLOCK_SECONDS), enough_error=enough_on_gpu)
 
 
 def time_single_calls(call: Callable[[], object], device: torch.device, calls: int = SINGLE_CALLS) -> float | None:

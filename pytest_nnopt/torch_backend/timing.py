@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.side import Side
 
 GPU_ENOUGH_ERROR = 0.0025
-"""Standard error of a log-ratio that is enough on a GPU: processes differ by 0.6 % or more, and a block takes 40 ms."""
+"""Standard error of a log-ratio that is enough on a GPU: processes differ by 0.4 % or more, and a block takes 30 ms or
+more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def time_sides(
     probe = HostProbe()
     before = _read_host(probe, team)
     with references[0].mode.active():
-        sample = measure_case(calls, clock, _fitting(plan, device, team), machine=watch)
+        sample = measure_case(calls, clock, fit_plan(plan, device, enough_on_gpu=GPU_ENOUGH_ERROR), machine=watch)
         after = _read_host(probe, team)
         wall_seconds = time_single_calls(calls[Variant.CANDIDATE][0], device)
         profile = profile_kernels(calls[Variant.CANDIDATE], device, team=team) if device.type == "cuda" else None
@@ -100,12 +101,6 @@ def time_sides(
     if turn is not None:
         concerns = [concern for concern in concerns if concern.kind is not ConcernKind.LOAD]
     return Timed(sample, (*concerns, *([] if gpu is None else gpu.concerns())), profile, wall_seconds)
-
-
-def _fitting(plan: Plan, device: torch.device, team: Together | None) -> Plan:
-    """Fit a plan to the device; ranks, who must make as many blocks as each other, make all of them."""
-    fitted = fit_plan(plan, device)
-    return replace(fitted, enough_error=GPU_ENOUGH_ERROR) if device.type == "cuda" and team is None else fitted
 
 
 def _read_host(probe: HostProbe, team: Together | None) -> HostReading:

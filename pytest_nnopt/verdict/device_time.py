@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pytest_nnopt.statistics.decision import Decision
     from pytest_nnopt.statistics.sequential import SequentialPlan
 
-DEVICE_TIME_FALSE_ALARMS = 0.001
-"""How often unchanged kernels may fail a case, unless its plan allows less: they vary so little between processes that
-it costs hardly more of them."""
+FALSE_ALARM_SHARE = 0.1
+"""How often unchanged kernels may fail a case, as a share of the case's own rate and on top of it: they vary
+so little between processes that it costs hardly more of them."""
 
 _SAME_LAUNCHES = 0.005
 _SAME_KERNEL_TIME = 0.03
@@ -86,7 +86,7 @@ def decide_device_estimates(
     now: Sequence[ProcessEstimate], before: Sequence[ProcessEstimate], limit: float, plan: SequentialPlan = DEFAULT_PLAN
 ) -> Decision:
     """Decide whether what ``device_estimates`` returns grew by more than ``limit``."""
-    plan = replace(plan, false_alarms=min(plan.false_alarms, DEVICE_TIME_FALSE_ALARMS))
+    plan = replace(plan, false_alarms=FALSE_ALARM_SHARE * plan.false_alarms)
     return decide_regression(now, before, limit=limit, prior=DEFAULT_DEVICE_TIME_PRIOR, plan=plan)
 
 

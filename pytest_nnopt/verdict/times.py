@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Interval, Outcome
-from pytest_nnopt.statistics.decision import decide_minimum, decide_regression
+from pytest_nnopt.statistics.decision import Reason, decide_minimum, decide_regression
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.absolute import (
     confirming_look,
@@ -20,7 +20,7 @@ from pytest_nnopt.verdict.estimates import estimate_of
 from pytest_nnopt.verdict.imported import describe_imported
 from pytest_nnopt.verdict.question import without_baseline
 from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base
-from pytest_nnopt.verdict.wording import how_sure, relation_to_limit
+from pytest_nnopt.verdict.wording import could_be_chance, how_sure, relation_to_limit
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
@@ -55,12 +55,14 @@ def check_speedup(question: Question, timing: Sequence[ProcessRecord]) -> Check:
     if decision is None:
         return Check(CheckName.SPEEDUP, Outcome.INCONCLUSIVE, "speedup was not measured", limit=minimum)
     speedup, interval = 1 + decision.change, _shifted(decision.interval)
+    is_unconfirmed = decision.reason is Reason.UNCONFIRMED
     relation = {
         Outcome.PASSED: "above",
         Outcome.FAILED: "below",
-    }.get(decision.outcome, "not clearly on either side of")
+    }.get(decision.outcome, "below" if is_unconfirmed else "not clearly on either side of")
     reason = (
         f"speedup {speedup:.2f}x [{interval.low:.2f}, {interval.high:.2f}] is {relation} the minimum of {minimum:g}x"
+        f"{f', but {could_be_chance(decision)}' if is_unconfirmed else ''}"
     )
     return Check(
         CheckName.SPEEDUP,

@@ -17,10 +17,15 @@ def relation_to_limit(decision: Decision, limit: float) -> str:
     if decision.reason is Reason.NOT_WITHIN_LIMIT:
         return f"a slowdown, and not shown to be within the limit of {format_percent(limit)}"
     if decision.reason is Reason.UNCONFIRMED:
-        strays = "a stray process" if decision.certainty.processes == 1 else "a few stray processes"
-        return f"a slowdown that {strays} could explain, under a limit of {format_percent(limit)}"
+        where = "beyond" if decision.change > limit else "a slowdown, and not shown to be within"
+        return f"{where} the limit of {format_percent(limit)}, but {could_be_chance(decision)}"
     relations = {Outcome.FAILED: "beyond", Outcome.INCONCLUSIVE: "not clearly on either side of"}
     return f"{relations.get(decision.outcome, 'within')} the limit of {format_percent(limit)}"
+
+
+def could_be_chance(decision: Decision) -> str:
+    """Say what could explain a slowdown that is certain but for stray processes."""
+    return "one stray process could explain it" if decision.certainty.processes == 1 else "strays could explain it"
 
 
 def how_sure(decision: Decision) -> tuple[str, ...]:
@@ -28,9 +33,11 @@ def how_sure(decision: Decision) -> tuple[str, ...]:
     known = decision.certainty
     against = f" against {known.baseline_processes} in the baseline" if known.baseline_processes else ""
     baseline = f", the baseline's by {format_percent(known.baseline_sd)}" if known.baseline_sd is not None else ""
+    strays = f"{known.baseline_strays} of the baseline's processes went astray, so that more must agree on a slowdown"
     return (
         f"{known.processes} process{'es' if known.processes > 1 else ''}{against}; one process varies by "
         f"{format_percent(known.process_sd)} ({format_percent(known.within_sd)} from its own blocks){baseline}",
+        *([strays] if known.baseline_strays else []),
         f"the smallest change this evidence would find in 95 % of runs is "
         f"{format_percent(known.minimum_detectable_effect)}",
     )

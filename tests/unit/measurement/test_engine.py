@@ -48,7 +48,7 @@ def test_exact_costs_are_measured_exactly(clock: FakeClock) -> None:
     assert sample.dropped_blocks == 0
 
 
-@pytest.mark.parametrize(("scatter", "blocks"), [(0.0, 16), (0.05, 20), (0.5, 40)])
+@pytest.mark.parametrize(("scatter", "blocks"), [(0.0, 20), (0.05, 36), (0.5, 40)])
 def test_what_the_blocks_know_well_enough_is_measured_no_further(clock: FakeClock, scatter: float, blocks: int) -> None:
     chance = Random(3)
     calls = make_work(clock, reference=2e-4, candidate=lambda now, index: 1e-4 * math.exp(chance.gauss(0, scatter)))

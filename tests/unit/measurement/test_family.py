@@ -35,8 +35,10 @@ def test_this_process_its_parent_and_the_first_belong_to_the_run(tmp_path: Path)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_the_kernel_shows_a_relative() -> None:
-    wait = [sys.executable, "-c", "input()"]
+    wait = [sys.executable, "-c", "print('here', flush=True); input()"]
     for variables, is_own in ((family_variables(), True), ({**os.environ, RUN: "1"}, False)):
-        with subprocess.Popen(wait, env=variables, stdin=subprocess.PIPE) as process:
+        with subprocess.Popen(wait, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline()  # it runs, so that the kernel knows its environment
             assert is_of_this_run(process.pid) is is_own
             process.communicate(b"\n")

@@ -188,6 +188,31 @@ def test_a_candidate_slower_as_a_whole_never_looks_better(
     assert rank(after.outcome) >= rank(before.outcome)
 
 
+figures = st.floats(-0.03, 0.03)
+slow_figures = st.lists(st.floats(0.05, 0.3), min_size=1, max_size=4)
+
+
+@given(
+    st.lists(figures, min_size=9, max_size=14),
+    slow_figures,
+    st.lists(st.floats(0.0, 0.3), min_size=8, max_size=8),
+    st.sampled_from([0.05, 0.1]),
+    st.floats(0, 0.02),
+)
+@settings(max_examples=300, deadline=None)
+def test_strays_of_the_baseline_never_make_a_slower_candidate_look_better(
+    steady: list[float], astray: list[float], candidate: list[float], limit: float, delay: float
+) -> None:
+    def fails(later: float) -> bool:
+        now, before = (
+            [ProcessEstimate(figure + shift, 1e-5, 40) for figure in figures]
+            for figures, shift in ((candidate, later), ([*steady, *astray], 0.0))
+        )
+        return decide_regression(now, before, limit=limit, prior=DEFAULT_CPU_PRIOR).outcome is Outcome.FAILED
+
+    assert fails(delay) or not fails(0.0)
+
+
 @given(st.lists(st.floats(0.5, 2), min_size=2, max_size=30), st.sampled_from([1e-6, 1e-3, 60.0]))
 @settings(max_examples=40, deadline=None)
 def test_the_unit_of_time_does_not_change_a_decision(times: list[float], unit: float) -> None:

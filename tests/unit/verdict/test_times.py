@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -8,16 +9,20 @@ from pytest_nnopt.baseline.schema import Evidence, KernelRecord, ProcessRecord
 from pytest_nnopt.model import (
     Check,
     CheckName,
+    CompileFacts,
+    CompileStatus,
     Interval,
     Outcome,
 )
 from pytest_nnopt.statistics.prior import VariancePrior
-from pytest_nnopt.verdict import wanted_processes
+from pytest_nnopt.statistics.sequential import SequentialPlan
+from pytest_nnopt.verdict import Observed, judge, wanted_processes
 from pytest_nnopt.verdict.times import check_latency, check_speedup
 from tests.builders import (
     make_compile_record,
     make_config,
     make_evidence,
+    make_process,
     make_question,
     make_timing,
 )
@@ -108,7 +113,12 @@ class TestLatency:
         assert self.check(0.5, baseline=make_evidence(0.4)).outcome is Outcome.FAILED
 
     def test_what_strays_could_explain_is_called_so(self) -> None:
-        assert "is a slowdown that a stray process could explain" in self.check(1.5, count=1).reason
+        one = self.check(1.5, count=1)
+        assert one.reason.endswith("is beyond the limit of 5.00 %, but one stray process could explain it")
+        recorded = Evidence(timing=(*make_timing(count=9), make_process(math.log(1.07))))
+        two = self.check(1.065, count=2, baseline=recorded, prior=VariancePrior(0.02**2, 6.0))
+        assert two.reason.endswith("is beyond the limit of 5.00 %, but strays could explain it")
+        assert "1 of the baseline's processes went astray, so that more must agree on a slowdown" in two.details
 
     def test_one_process_alone_does_not_fail(self) -> None:
         assert self.check(1.2, count=1, prior=LOUD_PRIOR).outcome is Outcome.INCONCLUSIVE
@@ -195,3 +205,23 @@ def test_device_time_alone_asks_for_times_and_further_processes_on_a_gpu() -> No
     assert question.wants_timing
     assert wanted_processes(question, [with_kernels(make_timing()[0], 1.02e-4)]) == 2
     assert not make_question(asked=frozenset({CheckName.DEVICE_TIME}), is_comparing=True).wants_timing
+
+
+def test_device_time_is_judged_and_asked_for_by_the_plan_of_the_case() -> None:
+    level, now = (tuple(with_kernels(process, seconds) for process in make_timing()) for seconds in (1e-4, 1.1e-4))
+    baseline = make_evidence().model_copy(update={"timing": level})
+    asked: dict[str, Any] = {
+        "asked": frozenset({CheckName.DEVICE_TIME}),
+        "is_comparing": True,
+        "baseline": baseline,
+        "device": "cuda",
+    }
+    for plan, outcome, wanted in (
+        (SequentialPlan(), Outcome.FAILED, 2),
+        (SequentialPlan(false_alarms=1e-9), Outcome.INCONCLUSIVE, 4),
+    ):
+        question = make_question(plan=plan, **asked)
+        observed = Observed(CompileFacts(CompileStatus.COMPILED), timing=now[:2])
+        (check,) = [c for c in judge(question, observed).checks if c.name is CheckName.DEVICE_TIME]
+        assert check.outcome is outcome
+        assert wanted_processes(question, now[:2]) == wanted
