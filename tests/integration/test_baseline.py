@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_nnopt.session.gathering import ASSURED_PROCESSES
-
 if TYPE_CHECKING:
     from conftest import Project  # type: ignore[import-not-found]
 
@@ -58,11 +56,11 @@ def test_a_compiled_side_slower_by_a_third_fails_with_change_interval_and_limit(
 def test_an_undecided_case_asks_fresh_processes(project: Project) -> None:
     project.store_baseline()
     project.write_tests(SOUND)
-    options = ("--nnopt-baseline", "--nnopt-effect=1%", "--nnopt-budget=15s", "--nnopt-json=results.json")
+    options = ("--nnopt-baseline", "--nnopt-effect=1%", "--nnopt-budget=5s", "--nnopt-json=results.json")
     result = project.run(*options, "--", "test_model.py")
     result.assert_outcomes(passed=1)
     (case,) = project.results()["cases"]
-    assert len(case["timing"]) > ASSURED_PROCESSES
+    assert len(case["timing"]) > 1
 
 
 def test_without_budget_an_undecided_case_says_so_and_does_not_fail(project: Project) -> None:
