@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.quality.judging import DEFAULT_LATENCY_LIMITS, Pool, decide_beside, decide_relative, pools_of
+from benchmarks.quality.judging import (
+    DEFAULT_LATENCY_LIMITS,
+    Comparison,
+    Decide,
+    Pool,
+    decide_beside,
+    decide_relative,
+    pools_of,
+)
 from benchmarks.quality.measuring import Measured
 from pytest_nnopt.verdict import estimate_of
-
-if TYPE_CHECKING:
-    from pytest_nnopt.statistics.decision import Decision
 
 TRACES = Path(__file__).parent / "results" / "gate_quality_traces.json"
 RECORDED = Path(__file__).parents[1] / "tests" / "recorded" / "timing.json"
@@ -38,14 +43,12 @@ def record(pool: Pool, name: str, slowdown: float, chooser: random.Random) -> It
             yield {**common, "now": _figures(beside), "before": None, **_answer(decide_beside, both, (), limit)}
 
 
-def _answer(
-    decide: Callable[..., Decision], now: Sequence[Measured], before: Sequence[Measured], limit: float
-) -> dict[str, Any]:
+def _answer(decide: Decide, now: Sequence[Measured], before: Sequence[Measured], limit: float) -> dict[str, Any]:
     """Look until the gate knows, or has seen all."""
-    processes, decision = 1, decide(now[:1], before, 1.0, limit=limit)
+    processes, decision = 1, decide(Comparison(now[:1], before, limit))
     while decision.next_look is not None and decision.next_look <= len(now):
         processes = decision.next_look
-        decision = decide(now[:processes], before, 1.0, limit=limit)
+        decision = decide(Comparison(now[:processes], before, limit))
     return {"outcome": decision.outcome.value, "processes": processes, "change": float(f"{decision.change:.6g}")}
 
 

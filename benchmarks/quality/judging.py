@@ -71,8 +71,31 @@ class Gate:
     is_beside: bool = False
 
 
-Decide = Callable[..., Decision]
-"""Decides about processes against a baseline's with a factor, and a plan by name."""
+@dataclass(frozen=True)
+class Comparison:
+    """What is to be decided.
+
+    Attributes:
+        now: processes to judge.
+        before: the baseline's; empty where each process measured another revision as well.
+        limit: the tolerated slowdown.
+        factor: what all times of ``now`` are made longer by.
+        plan: when the evidence is looked at.
+    """
+
+    now: Sequence[Measured]
+    before: Sequence[Measured]
+    limit: float
+    factor: float = 1.0
+    plan: SequentialPlan = DEFAULT_PLAN
+
+    @property
+    def device(self) -> str:
+        """Where the processes measured."""
+        return self.now[0].device
+
+
+Decide = Callable[[Comparison], Decision]
 
 
 def judge_by_rule(rule: str, now: Sequence[Measured], before: Sequence[Measured], factor: float) -> Answer:
@@ -87,12 +110,13 @@ def judge_by_gate(
     before: Sequence[Measured],
     factor: float,
     *,
+    limit: float,
     looks: Sequence[int] = DEFAULT_LOOKS,
 ) -> Answer:
     """Let the gate look after 1, 2, 4 and 8 processes until it knows; the last look is at all where there are fewer."""
     plan = _plan_of(len(now))
     for processes in [look for look in plan.looks if look <= looks[-1]]:
-        decision = decide(now[:processes], before[:BASELINE_PROCESSES], factor, plan=plan)
+        decision = decide(Comparison(now[:processes], before[:BASELINE_PROCESSES], limit, factor, plan))
         if decision.outcome is not Outcome.INCONCLUSIVE or processes >= len(now):
             break
     return Answer(decision.outcome is Outcome.FAILED, decision.outcome is not Outcome.INCONCLUSIVE, processes)
@@ -105,64 +129,40 @@ def _plan_of(processes: int) -> SequentialPlan:
     )
 
 
-def decide_relative(
-    now: Sequence[Measured],
-    before: Sequence[Measured],
-    factor: float,
-    *,
-    limit: float,
-    plan: SequentialPlan = DEFAULT_PLAN,
-) -> Decision:
+def decide_relative(asked: Comparison) -> Decision:
     """Decide by the ratio to eager, as where a baseline is stored and the model is as it was."""
-    candidates, baseline = ([estimate_of(m.record) for m in side] for side in (now, before))
-    prior = DEFAULT_GPU_PRIOR if now[0].device == "cuda" else DEFAULT_CPU_PRIOR
-    return decide_regression(_slowed(candidates, factor), baseline, limit=limit, prior=prior, plan=plan)
-
-
-def decide_alone(
-    now: Sequence[Measured],
-    before: Sequence[Measured],
-    factor: float,
-    *,
-    limit: float,
-    plan: SequentialPlan = DEFAULT_PLAN,
-) -> Decision:
-    """Decide by the ratio to the fixed workload, as where the model has changed, and eager with it."""
-    candidates, baseline = (absolute_estimates([m.record for m in side]) for side in (now, before))
+    candidates, baseline = ([estimate_of(m.record) for m in side] for side in (asked.now, asked.before))
+    prior = DEFAULT_GPU_PRIOR if asked.device == "cuda" else DEFAULT_CPU_PRIOR
     return decide_regression(
-        _slowed(candidates, factor),
+        _slowed(candidates, asked.factor), baseline, limit=asked.limit, prior=prior, plan=asked.plan
+    )
+
+
+def decide_alone(asked: Comparison) -> Decision:
+    """Decide by the ratio to the fixed workload, as where the model has changed, and eager with it."""
+    candidates, baseline = (absolute_estimates([m.record for m in side]) for side in (asked.now, asked.before))
+    return decide_regression(
+        _slowed(candidates, asked.factor),
         baseline,
-        limit=limit,
+        limit=asked.limit,
         prior=DEFAULT_YARDSTICK_PRIOR,
-        plan=plan,
+        plan=asked.plan,
         session_share=SESSION_SHARE,
     )
 
 
-def decide_beside(
-    now: Sequence[Measured],
-    before: Sequence[Measured],
-    factor: float,
-    *,
-    limit: float,
-    plan: SequentialPlan = DEFAULT_PLAN,
-) -> Decision:
+def decide_beside(asked: Comparison) -> Decision:
     """Decide by two revisions that every process measured side by side."""
-    samples = [estimate_of_ratio(m.beside) for m in now if m.beside is not None]
-    return decide_head_over_base(_slowed(samples, factor), limit=limit, is_on_gpu=now[0].device == "cuda", plan=plan)
+    samples = [estimate_of_ratio(m.beside) for m in asked.now if m.beside is not None]
+    return decide_head_over_base(
+        _slowed(samples, asked.factor), limit=asked.limit, is_on_gpu=asked.device == "cuda", plan=asked.plan
+    )
 
 
-def decide_kernels(
-    now: Sequence[Measured],
-    before: Sequence[Measured],
-    factor: float,
-    *,
-    limit: float,
-    plan: SequentialPlan = DEFAULT_PLAN,
-) -> Decision:
+def decide_kernels(asked: Comparison) -> Decision:
     """Decide by the kernels' own time."""
-    candidates, baseline = device_estimates([m.record for m in now], [m.record for m in before])
-    return decide_device_estimates(_slowed(candidates, factor), baseline, limit, plan)
+    candidates, baseline = device_estimates([m.record for m in asked.now], [m.record for m in asked.before])
+    return decide_device_estimates(_slowed(candidates, asked.factor), baseline, asked.limit, asked.plan)
 
 
 def _slowed(estimates: Sequence[ProcessEstimate], factor: float) -> list[ProcessEstimate]:
@@ -186,8 +186,8 @@ def gates_for(device: str, *, with_base: bool) -> Mapping[str, Gate]:
     return {**gates, **{name: Gate(partial(judge_by_rule, name)) for name in RULES}}
 
 
-def _gate(decide: Callable[..., Decision], limit: float, looks: Sequence[int] = DEFAULT_LOOKS) -> Gate:
-    return Gate(partial(judge_by_gate, partial(decide, limit=limit), looks=looks))
+def _gate(decide: Decide, limit: float, looks: Sequence[int] = DEFAULT_LOOKS) -> Gate:
+    return Gate(partial(judge_by_gate, decide, limit=limit, looks=looks))
 
 
 def default_gates_for(device: str) -> Mapping[str, Gate]:

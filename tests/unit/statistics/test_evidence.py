@@ -6,7 +6,7 @@ import pytest
 
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.model import Outcome
-from pytest_nnopt.statistics.decision import decide_regression
+from pytest_nnopt.statistics.decision import DEFAULT_PLAN, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.evidence import (
     SESSION_SHARE,
@@ -17,7 +17,7 @@ from pytest_nnopt.statistics.evidence import (
     summarise_processes,
 )
 from pytest_nnopt.statistics.prior import VariancePrior
-from pytest_nnopt.statistics.strays import STRAY_PROBABILITY, stray_probability, strays_allowed
+from pytest_nnopt.statistics.strays import STRAY_PROBABILITY, learned_stray_rate, stray_probability, strays_allowed
 
 PRIOR = VariancePrior(0.03**2, 6.0)
 
@@ -102,6 +102,11 @@ def test_one_process_slow_beyond_measure_is_no_stray() -> None:
 @pytest.mark.parametrize(("count", "level", "allowed"), [(1, 0.01, 1), (2, 0.01, 1), (8, 0.003, 2), (8, 1e-4, 3)])
 def test_how_many_strays_are_allowed(count: int, level: float, allowed: int) -> None:
     assert strays_allowed(count, level) == allowed
+
+
+@pytest.mark.parametrize(("count", "allowed"), [(2, 2), (4, 2), (8, 3)])
+def test_more_must_agree_where_one_in_ten_of_the_baseline_went_astray(count: int, allowed: int) -> None:
+    assert strays_allowed(count, DEFAULT_PLAN.look_at(count).alarm_level, learned_stray_rate(1, 10)) == allowed
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
