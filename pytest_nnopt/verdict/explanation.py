@@ -45,7 +45,7 @@ def explain_slowdown(question: Question, observed: Observed) -> tuple[str, ...]:
         more = [f"  and {hidden} more"] if hidden > 0 else []
         return ("what else moved:", *(f"  {line}" for line in moved[:_SHOWN_LINES]), *more)
     if not compared:
-        return ("what else moved is unknown: the baseline holds neither counters nor memory",)
+        return ("what else moved is unknown: this run and its baseline have neither counters nor memory in common",)
     return (f"nothing structural moved ({', '.join(compared)} are as before): suspect the machine or a library first",)
 
 

@@ -48,7 +48,7 @@ def test_only_what_both_sides_know_is_said_to_be_as_before() -> None:
 
 def test_a_baseline_of_times_alone_explains_nothing() -> None:
     assert explain(before=Evidence(timing=make_timing())) == (
-        "what else moved is unknown: the baseline holds neither counters nor memory",
+        "what else moved is unknown: this run and its baseline have neither counters nor memory in common",
     )
 
 
