@@ -298,7 +298,7 @@ class CompileTime:
     Attributes:
         cold_seconds: wall time of the first call with an empty cache.
         warm_seconds: the same with a cache that serves every graph, as the next process would find it.
-        work_calls: function calls that the compiler makes when nothing is cached, counted without recursion.
+        work_calls: function calls that the compiler makes when nothing is cached, as ``torch_backend.calls`` counts.
         work_conditions: what that count depends on besides the environment: versions by name.
     """
 

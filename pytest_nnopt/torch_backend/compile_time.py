@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import cProfile
 import importlib.metadata
-import pstats
 import sys
 from collections.abc import Sequence
 from enum import Enum
@@ -15,6 +13,7 @@ import torch
 
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.model import CompileTime
+from pytest_nnopt.torch_backend.calls import COUNTS_PYTHON_ALONE, count_calls
 from pytest_nnopt.torch_backend.compiling import CompiledSide, CompileStep, Inputs, compile_side
 from pytest_nnopt.torch_backend.isolation import graph_caches_off, isolated_compilation
 
@@ -53,8 +52,8 @@ def complete_compile_time(
 
     Each compilation is that of a copy, with an isolated compiler; code compiled before is forgotten, so this comes
     last. The work is counted where nothing is served from the cache but machine code, which other programs make from
-    what the compiler wrote. Counting repeats to a few calls in a hundred thousand, because the cold compilation has
-    imported and cached in memory whatever this model needs.
+    what the compiler wrote. The count repeats because the cold compilation has imported and cached in memory whatever
+    this model needs.
 
     Args:
         eager: the side that was compiled.
@@ -80,28 +79,17 @@ def complete_compile_time(
 
 
 def _count_work(eager: Side, step: CompileStep, cache_dir: Path, samples: Sequence[Inputs]) -> int | None:
-    """Count the calls of compiling and of running the side; None where another profiler is at work."""
-    if sys.getprofile() is not None:
-        return None
-    profiler = cProfile.Profile()
+    """Count the calls of compiling and of running the side; None where they cannot be counted."""
     with isolated_compilation(cache_dir=cache_dir), graph_caches_off():
-        try:
-            profiler.enable()
-        except ValueError:  # from Python 3.12 on, a profiler that sys.getprofile does not know
-            return None
-        try:
-            compiled = compile_side(eager, [step], samples=samples)
-        finally:
-            profiler.disable()
-    _seconds(compiled)
-    return int(pstats.Stats(profiler).prim_calls)  # type: ignore[attr-defined]
+        return count_calls(lambda: _seconds(compile_side(eager, [step], samples=samples)))
 
 
 def _work_conditions() -> str:
     """Name what the number of calls depends on and the environment's comparison does not know, or knows in part."""
     versions = {"torch": torch.__version__, "sympy": importlib.metadata.version("sympy")}
     python = f"python {sys.version_info.major}.{sys.version_info.minor}"
-    return ", ".join([python, *(f"{name} {version}" for name, version in versions.items())])
+    counted = ["python's functions alone"] if COUNTS_PYTHON_ALONE else []
+    return ", ".join([python, *(f"{name} {version}" for name, version in versions.items()), *counted])
 
 
 def _seconds(compiled: CompiledSide) -> float:
