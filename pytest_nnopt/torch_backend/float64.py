@@ -67,12 +67,13 @@ def nudge(side: Side, *, seed: int) -> Side:
         NumericsError: as for :func:`promote`.
     """
     moved = promote(side)
-    generator = torch.Generator().manual_seed(seed)
+    tensors = _floating_tensors(moved)
+    generators = {device: torch.Generator(device).manual_seed(seed) for device in {one.device for one in tensors}}
     narrowest = max((torch.finfo(dtype).eps for dtype in side.mode.autocast.values()), default=0.0)
     eps = max(torch.finfo(_dominant_dtype(side)).eps, narrowest)
     with torch.no_grad():
-        for tensor in _floating_tensors(moved):
-            _move(tensor, eps, generator)
+        for tensor in tensors:
+            _move(tensor, eps, generators[tensor.device])
     return moved
 
 
@@ -80,10 +81,11 @@ def _move(tensor: torch.Tensor, eps: float, generator: torch.Generator) -> None:
     """Multiply every element that is no whole number by 1 plus up to half of ``eps``, in place."""
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.numel() == 0:
         return
-    uniform = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * eps - eps / 2
+    drawn = torch.rand(tensor.shape, generator=generator, dtype=torch.float64, device=tensor.device)
+    uniform = drawn * eps - eps / 2
     parts = torch.view_as_real(tensor).sum(-1) if tensor.is_complex() else tensor
     is_movable = torch.isfinite(parts) & (parts != parts.round())
-    tensor.copy_(torch.where(is_movable, tensor * (1 + uniform.to(tensor.device)), tensor))
+    tensor.copy_(torch.where(is_movable, tensor * (1 + uniform), tensor))
 
 
 def _floating_tensors(side: Side) -> list[torch.Tensor]:

@@ -128,6 +128,15 @@ class TestNudge:
         assert torch.equal(nudge(side, seed=1).args[0], nudge(side, seed=1).args[0])
         assert not torch.equal(nudge(side, seed=1).args[0], nudge(side, seed=2).args[0])
 
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    def test_each_device_draws_its_own(self) -> None:
+        side = Side(torch.add, (torch.randn(1000, device="cuda"), torch.randn(1000)))
+        first, second = nudge(side, seed=1).args, nudge(side, seed=1).args
+        for x, moved, again in zip(side.args, first, second, strict=True):
+            assert torch.equal(moved, again)
+            assert 0 < (moved / x.double() - 1).abs().max() <= torch.finfo(torch.float32).eps / 2
+
     def test_masks_integers_and_what_is_not_finite_stay(self) -> None:
         inputs = torch.tensor([0.0, 1.0, -2.0, torch.inf, torch.nan]), torch.arange(3), torch.zeros(0)
         moved = nudge(Side(torch.sin, inputs), seed=1).args
