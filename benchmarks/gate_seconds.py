@@ -1,8 +1,9 @@
 """How long the gate takes for an unchanged case, beyond compiling it once.
 
 Run ``python -m benchmarks.gate_seconds`` on a machine with nothing else to do. It records a baseline for each of three
-models in a project of its own, then runs pytest on each of them several times: with ``--nnopt-only=compile``, which
-compiles and looks, and with ``--nnopt-baseline``. The difference of the two is what the gate costs beyond its compile.
+models in a project of its own, then runs pytest on each of them several times, and in the end on all of them together:
+with ``--nnopt-only=compile``, which compiles and looks, and with ``--nnopt-baseline``. The difference of the two is
+what the gate costs beyond its compile.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def test_model(name, model_pair):
 """
 
 
-def run(folder: Path, name: str, *options: str) -> tuple[float, dict[str, Any]]:
-    """Run pytest on one model and return the seconds it took, and its case in the results."""
+def run(folder: Path, names: Sequence[str], *options: str) -> tuple[float, list[dict[str, Any]]]:
+    """Run pytest on some models and return the seconds it took, and their cases in the results."""
     results = folder / "results.json"
     command = [
         sys.executable,
@@ -53,7 +54,7 @@ def run(folder: Path, name: str, *options: str) -> tuple[float, dict[str, Any]]:
         "-q",
         *options,
         f"--nnopt-json={results}",
-        f"test_models.py::test_model[{name}]",
+        *(f"test_models.py::test_model[{name}]" for name in names),
     ]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
@@ -62,27 +63,32 @@ def run(folder: Path, name: str, *options: str) -> tuple[float, dict[str, Any]]:
     seconds = time.perf_counter() - start
     if done.returncode not in (0, 1) or not results.exists():
         raise RuntimeError(f"{' '.join(command)}:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
-    (case,) = json.loads(results.read_text(encoding="utf-8"))["cases"]
-    return seconds, case
+    return seconds, json.loads(results.read_text(encoding="utf-8"))["cases"]
 
 
-def measure(folder: Path, model: str, rounds: int, device: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the row of a model, and what its gates said where they did not pass it."""
-    recording, _ = run(folder, model, "--nnopt-update", *device)
-    compiles = [run(folder, model, "--nnopt-only=compile", *device)[0] for _ in range(rounds)]
-    gates = [run(folder, model, "--nnopt-baseline", *device) for _ in range(rounds)]
+def measure(folder: Path, models: Sequence[str], rounds: int, device: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the row of one model, or of several in one run, and what the gates said where they did not pass one.
+
+    Of several models the baselines must be there; their seconds are those of one case on average.
+    """
+    is_alone = len(models) == 1
+    recording = f"{run(folder, models, '--nnopt-update', *device)[0]:.0f}" if is_alone else ""
+    compiles = [run(folder, models, "--nnopt-only=compile", *device)[0] for _ in range(rounds)]
+    gates = [run(folder, models, "--nnopt-baseline", *device) for _ in range(rounds)]
     compiling = statistics.median(compiles)
     beyond = statistics.median(seconds for seconds, _ in gates) - compiling
-    processes = statistics.median(len(case["timing"]) for _, case in gates)
-    outcomes = ", ".join(case["outcome"] for _, case in gates)
-    row = f"| {model} | {compiling:.1f} | {beyond:.1f} | {processes:g} | {recording:.0f} | {outcomes} |"
+    cases = [case for _, found in gates for case in found]
+    processes = statistics.median(len(case["timing"]) for case in cases)
+    outcomes = ", ".join(case["outcome"] for case in cases)
+    name = models[0] if is_alone else f"{len(models)} in one run, each"
+    figures = f"{compiling / len(models):.1f} | {beyond / len(models):.1f} | {processes:g} | {recording}"
     unsettled = [
-        f"- {model}, {check['name']} {check['outcome']}: {check['reason']}"
-        for _, case in gates
+        f"- {case['id']}, {check['name']} {check['outcome']}: {check['reason']}"
+        for case in cases
         for check in case["checks"]
         if check["outcome"] not in ("passed", "improved")
     ]
-    return row, unsettled
+    return f"| {name} | {figures} | {outcomes} |", unsettled
 
 
 def format_page(rows: Sequence[str], unsettled: Sequence[str], rounds: int) -> str:
@@ -93,7 +99,7 @@ def format_page(rows: Sequence[str], unsettled: Sequence[str], rounds: int) -> s
         "",
         f"Made by `{' '.join(['python -m benchmarks.gate_seconds', *sys.argv[1:]])}` on {date.today()}: Python "
         f"{platform.python_version()}, torch {torch.__version__}, {gpu or f'{len(os.sched_getaffinity(0))} cores'}. "
-        f"Medians of {rounds} runs of pytest with one unchanged case; the first column is the whole run with "
+        f"Medians of {rounds} runs of pytest with unchanged cases; the first column is the whole run with "
         f"`--nnopt-only=compile`, imports included; torch's bytecode is {'' if _has_bytecode() else 'not '}cached.",
         "",
         "| model | compile and look, s | gate beyond that, s | processes | recording a baseline, s | outcomes |",
@@ -123,8 +129,9 @@ def main() -> None:
         folder = Path(name)
         (folder / "test_models.py").write_text(TESTS, encoding="utf-8")
         (folder / "pyproject.toml").write_text("[tool.nnopt]\n", encoding="utf-8")
-        for model in arguments.model or MODELS:
-            row, said = measure(folder, model, arguments.rounds, device)
+        models = arguments.model or list(MODELS)
+        for chosen in [*([model] for model in models), *([models] if len(models) > 1 else [])]:
+            row, said = measure(folder, chosen, arguments.rounds, device)
             rows, unsettled = [*rows, row], [*unsettled, *said]
             print(row, *said, sep="\n", flush=True)
             page = format_page(rows, unsettled, arguments.rounds)

@@ -7,6 +7,7 @@ collected.
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -118,6 +119,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             use_tests_of_head(gate.base, cases)
     except (pytest.UsageError, ConfigError, BaselineError) as error:
         _refuse(config, items, str(error))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Have a measuring process on its way before the test needs it."""
+    if GATE in item.config.stash:
+        gate = item.config.stash[GATE]
+        gate.upcoming = None if nextitem is None else nextitem.nodeid
+        gate.stand_by(item.nodeid, gate.settings.device)
 
 
 @pytest.fixture
@@ -259,12 +269,33 @@ def _has_measured(config: pytest.Config) -> bool:
 class Measuring:
     """Hooks of a measuring process."""
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Wait for word that the test may run; where the run needs it no more, run nothing."""
+        from pytest_nnopt.session.worker import WorkerRole
+
+        gate = gate_of(session.config)
+        if not isinstance(
+            gate.worker, WorkerRole
+        ):  # the base's test in a process of the head, which has entered its own
+            return None
+        return None if gate.worker.wait_to_enter(functools.partial(_load, gate)) else True
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Leave at once when all is done: fixtures are torn down, and collecting torch's garbage takes seconds."""
         worker = gate_of(session.config).worker
         if worker is not None and worker.is_done:
             os._exit(exitstatus)
+
+
+def _load(gate: Gate) -> None:
+    """Load what the tests of a measuring process will need, before they run."""
+    from pytest_nnopt.session.case import rehearse_for
+
+    importlib.import_module("pytest_nnopt.session.model_pair")
+    for config in gate.configs.values():
+        rehearse_for(config)
 
 
 def _conclude(factory: ModelPairFactory | Shell) -> str | None:

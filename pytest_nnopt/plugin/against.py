@@ -57,7 +57,6 @@ def base_role(config: pytest.Config) -> WorkerRole | GuestRole:
     option = config.option
     role = WorkerRole.from_descriptor(
         int(option.nnopt_worker),
-        option.nnopt_worker_case,
         base=Trees(Path(option.nnopt_worker_head), Path(option.nnopt_worker_base)),
         is_base=option.nnopt_worker_is_base,
     )

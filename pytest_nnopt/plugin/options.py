@@ -94,7 +94,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--nnopt-openmetrics", metavar="FILE", help="write the figures as OpenMetrics, for GitLab")
     group.addoption("--nnopt-benchmark-json", metavar="FILE", help="write the times as pytest-benchmark's JSON")
     group.addoption("--nnopt-verbose", action="store_true", help="show every figure of every case")
-    for name in ("team", "worker", "worker-case", "worker-test", "worker-head", "worker-base", "worker-list"):
+    for name in ("team", "worker", "worker-test", "worker-head", "worker-base", "worker-list"):
         group.addoption(f"--nnopt-{name}", help=argparse.SUPPRESS)
     group.addoption("--nnopt-worker-is-base", action="store_true", help=argparse.SUPPRESS)
 

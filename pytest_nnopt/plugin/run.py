@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_nnopt.session.processes import Launch
     from pytest_nnopt.session.progress import Progress
     from pytest_nnopt.session.revisions import GuestRole
+    from pytest_nnopt.session.standby import Standby
     from pytest_nnopt.session.worker import WorkerRole
 
 GATE = pytest.StashKey["Gate"]()
@@ -90,10 +91,22 @@ def gate_of(config: pytest.Config) -> Gate:
             config.stash[GATE].root = config.rootpath
             config.stash[GATE].replay = None if option.nnopt_replay is None else Path(option.nnopt_replay)
             config.stash[GATE].base = open_base_of(config) if is_against(config) else None
+            config.stash[GATE].standby = _standby(config, config.stash[GATE])
             config.stash[GATE].run_beside = functools.partial(_run_beside, config)
         except (BaselineError, ConfigError) as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[GATE]
+
+
+def _standby(config: pytest.Config, gate: Gate) -> Standby | None:
+    """Keep a measuring process at hand until pytest ends; ranks are started together, with their case."""
+    if gate.launch is None or gate.launch.ranks is not None:
+        return None
+    from pytest_nnopt.session.standby import Standby
+
+    standby = Standby(gate.launch)
+    config.add_cleanup(standby.dismiss)
+    return standby
 
 
 def progress_of(config: pytest.Config) -> Progress:
@@ -168,7 +181,7 @@ def _worker(config: pytest.Config) -> WorkerRole | GuestRole | None:
     if rank is not None:
         return None if rank.orders.case_id is None else WorkerRole(rank.channel, rank.orders.case_id)
     if option.nnopt_worker_base is None:
-        return WorkerRole.from_descriptor(int(option.nnopt_worker), option.nnopt_worker_case)
+        return WorkerRole.from_descriptor(int(option.nnopt_worker))
     from pytest_nnopt.plugin.against import base_role
 
     return base_role(config)

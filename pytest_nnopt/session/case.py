@@ -119,10 +119,8 @@ class CaseRun:
 
     def rehearse(self) -> None:
         """Have the compiler ready where one will be asked for."""
-        is_asked = any(step.backend == "inductor" and not step.is_eager for step in compile_steps(self._config.compile))
-        if self._request.candidate is None and is_asked:
-            with torch_kept_quiet():
-                rehearse_compilation()
+        if self._request.candidate is None:
+            rehearse_for(self._config)
 
     def prepare_timing(self, cache_dir: Path) -> None:
         """Build both sides, with compiled code kept in ``cache_dir``.
@@ -315,6 +313,13 @@ class CaseRun:
     def close(self) -> None:
         """Leave the compiler as it was found."""
         self._scope.close()
+
+
+def rehearse_for(config: CaseConfig) -> None:
+    """Have the compiler ready that a case compiles its candidate with, unless the test hands over one of its own."""
+    if any(step.backend == "inductor" and not step.is_eager for step in compile_steps(config.compile)):
+        with torch_kept_quiet():
+            rehearse_compilation()
 
 
 def compile_steps(config: CompileConfig) -> tuple[CompileStep, ...]:

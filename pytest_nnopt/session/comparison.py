@@ -94,7 +94,8 @@ def _inspect(run: CaseRun, base: Base, launch: Launch, question: Question, test_
     """Have the base looked at; while its process imports, this one looks at the head."""
     with ExitStack() as stack:
         cache_dir = stack.enter_context(temporary_directory())
-        process = stack.enter_context(MeasuringProcess(base.launch_alone(launch), test_id, question.case_id))
+        process = stack.enter_context(MeasuringProcess(base.launch_alone(launch), test_id))
+        process.enter(question.case_id)
         if CheckName.NUMERICS in question.asked:
             _ = run.numerics
         return process.inspect(cache_dir)

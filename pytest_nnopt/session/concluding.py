@@ -114,13 +114,16 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
         _numerics(run, question)
 
     def gather() -> tuple[tuple[ProcessRecord, ...], str | None]:
-        with hired_crew(launch, test_id, question.case_id, environment, lambda: run.cache_root) as crew:
+        with hired_crew(
+            launch, test_id, question.case_id, environment, lambda: run.cache_root, standby=gate.standby
+        ) as crew:
             crew.prepare(1)
             _numerics(run, question)
             if run.built.side is None:
                 return timing, None
-            crew.prepare(min(expected_processes(question, timing), default_threads()))
             crew.begin()
+            crew.prepare(min(expected_processes(question, timing), default_threads()))
+            gate.stand_by(gate.upcoming, question.device)
             run.look_ahead(lambda: observe_case(run, question))
             with gate.spending(is_recording=question.is_updating) as budget_seconds:
                 return gather_timing(crew, question, timing, budget_seconds=budget_seconds, progress=gate.progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,27 +25,33 @@ class Crew:
     While one process measures, no other of the crew imports, builds or compiles: it would disturb the times.
 
     Args:
-        start: starts a measuring process, which imports and collects by itself and then waits.
+        start: starts a measuring process, which imports and collects by itself and then waits to enter its test.
+        case_id: the case that its test is to hand over.
         cache_dir: gives each process the directory for its compiled code; asked once a process is to build.
         environment: what every process must see, too.
-        at_once: how many are built at a time.
+        at_once: how many are built at a time; as many run their test up to the case at once.
         ahead: how many more import while those build.
+        aside: has what is no part of the crew rest while one of it measures.
     """
 
     def __init__(
         self,
         start: Callable[[], MeasuringProcess],
+        case_id: str,
         cache_dir: Callable[[], Path],
         environment: Environment,
         *,
         at_once: int,
         ahead: int = 0,
+        aside: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._start = start
+        self._case_id = case_id
         self._cache_dir = cache_dir
         self._environment = environment
         self._at_once = at_once
         self._most_alive = at_once + ahead
+        self._aside = aside
         self._alive = ExitStack()
         self._waiting: deque[MeasuringProcess] = deque()
         self._building: deque[MeasuringProcess] = deque()
@@ -72,6 +78,8 @@ class Crew:
             process = self._start()
             self._alive.push(process)
             self._waiting.append(process)
+        for process in list(self._waiting)[: self._at_once - len(self._building)]:
+            process.enter(self._case_id)
 
     def begin(self, count: int = 1) -> None:
         """Tell as many of the waiting processes to build, as far as so many may at a time; the next sample awaits them.
@@ -81,6 +89,7 @@ class Crew:
         for _ in range(min(count, self._at_once - len(self._building), len(self._waiting))):
             process = self._waiting.popleft()
             self._building.append(process)
+            process.enter(self._case_id)
             with contextlib.suppress(MeasurementError):
                 process.build(self._cache_dir())
 
@@ -103,12 +112,13 @@ class Crew:
         if not self._ready:
             self._make_ready(expected)
         process = self._ready.popleft()
-        for other in self._waiting:
-            other.pause()
-        yield process
-        process.stop()
-        for other in self._waiting:
-            other.resume()
+        with self._aside():
+            for other in self._waiting:
+                other.pause()
+            yield process
+            process.stop()
+            for other in self._waiting:
+                other.resume()
 
     def _make_ready(self, expected: int) -> None:
         self.prepare(expected)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pytest_nnopt.session.case import CaseRun
     from pytest_nnopt.session.processes import Launch
     from pytest_nnopt.session.revisions import GuestRole
+    from pytest_nnopt.session.standby import Standby
     from pytest_nnopt.session.worker import WorkerRole
     from pytest_nnopt.torch_backend.team import Team
 
@@ -105,6 +106,8 @@ class Gate:
         progress: follows the measuring.
         team: the ranks that run this test together, seen from this one; None where it runs in one process.
         crowded: why cases cannot run on a GPU here; None where they can.
+        standby: keeps a measuring process for the test that runs now or next; None where none is started.
+        upcoming: node id of the test that runs next, where that is known.
         suite_size: how many cases are decided on together, those of other shards included; 0 where only these are.
     """
 
@@ -126,6 +129,8 @@ class Gate:
     progress: Progress = field(default_factory=NoProgress)
     team: Team | None = None
     crowded: str | None = None
+    standby: Standby | None = None
+    upcoming: str | None = None
     suite_size: int = 0
     _variances: dict[str, _Variances] = field(default_factory=dict)
     _priors: dict[str, _Priors] = field(default_factory=dict)
@@ -184,6 +189,23 @@ class Gate:
         """
         if self.crowded is not None and device.startswith("cuda"):
             raise CrowdedError(self.crowded)
+
+    def stand_by(self, test_id: str | None, device: str | None) -> None:
+        """Have a measuring process on its way for a test, where its cases will be timed on a GPU.
+
+        There every process compiles anew, so that importing is not hidden behind anything else, and the host has cores
+        to spare.
+
+        Args:
+            test_id: node id of the test; None for none.
+            device: where its cases are thought to run; None where nobody knows.
+        """
+        if self.standby is None or test_id not in self.configs or device is None or not device.startswith("cuda"):
+            return
+        is_timed = any(map(self.settings.is_asked, (CheckName.LATENCY, CheckName.DEVICE_TIME)))
+        is_against_stored = self.purpose is not Purpose.CHECK and self.base is None
+        if is_timed and is_against_stored and self.configs[test_id].ranks.count is None:
+            self.standby.call(test_id)
 
     def question(self, case_id: str, test_id: str, environment: Environment) -> Question:
         """Say what a case is asked in this run and what it is compared with.

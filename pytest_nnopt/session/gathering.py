@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.files import temporary_directory
 from pytest_nnopt.session.crew import Crew
-from pytest_nnopt.session.processes import Launch, MeasuringProcess
 from pytest_nnopt.session.progress import NoProgress
+from pytest_nnopt.session.standby import Standby
 from pytest_nnopt.session.teams import TeamProcess
+from pytest_nnopt.torch_backend.threads import default_threads
 from pytest_nnopt.verdict import wanted_processes
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.environment import Environment
+    from pytest_nnopt.session.processes import Launch, MeasuringProcess
     from pytest_nnopt.session.progress import Progress
     from pytest_nnopt.verdict import Question
 
@@ -28,6 +30,9 @@ ASSURED_PROCESSES = 2
 
 _AT_ONCE_ON_CPU = 2
 """A process waiting its turn costs memory and no time. Half of the cores is what one computes with by default."""
+
+_MOST_AHEAD_ON_GPU = 3
+"""Importing takes longer than building and measuring, and nothing of a GPU; it takes a gigabyte or two of the host."""
 
 
 class TimingSource(Protocol):
@@ -40,16 +45,25 @@ class TimingSource(Protocol):
 
 @contextlib.contextmanager
 def hired_crew(
-    launch: Launch, test_id: str, case_id: str, environment: Environment, cache_dir: Callable[[], Path]
+    launch: Launch,
+    test_id: str,
+    case_id: str,
+    environment: Environment,
+    cache_dir: Callable[[], Path],
+    *,
+    standby: Standby | None = None,
 ) -> Iterator[Crew]:
     """Have a crew for one case, all of whose processes are gone in the end.
 
     On a CPU they reuse the compiled code in ``cache_dir``. On a GPU each compiles anew, since the compiler chooses
     kernels by timing them: two compilations of one model differ by more than two processes with the same kernels.
-    There, one model is built at a time, because a device's memory may not hold more, and the next process imports
+    There, one model is built at a time, because a device's memory may not hold more, and the next processes import
     meanwhile.
     """
-    start = partial(MeasuringProcess if launch.ranks is None else TeamProcess, launch, test_id, case_id)
+    standby = standby or Standby(launch)
+    start: Callable[[], MeasuringProcess] = partial(standby.take, launch, test_id)
+    if launch.ranks is not None:
+        start = partial(TeamProcess.measuring, launch, test_id, case_id)
     is_on_cpu = environment.fields["device"] == "cpu"
     with contextlib.ExitStack() as directories:  # outlive the processes, which write into them
 
@@ -58,10 +72,12 @@ def hired_crew(
 
         with Crew(
             start,
+            case_id,
             cache_dir if is_on_cpu else new_directory,
             environment,
             at_once=_AT_ONCE_ON_CPU if is_on_cpu and launch.ranks is None else 1,
-            ahead=0 if is_on_cpu or launch.ranks is not None else 1,
+            ahead=0 if is_on_cpu or launch.ranks is not None else min(_MOST_AHEAD_ON_GPU, default_threads()),
+            aside=standby.at_rest,
         ) as crew:
             yield crew
 

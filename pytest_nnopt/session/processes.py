@@ -21,6 +21,7 @@ from pytest_nnopt.measurement.family import family_variables
 from pytest_nnopt.session.protocol import (
     Build,
     Channel,
+    Enter,
     Inspect,
     Inspected,
     Measure,
@@ -90,10 +91,10 @@ class Launch:
     ranks: Ranks | None = None
     scratch: Path | None = None
 
-    def command(self, test_id: str, case_id: str, descriptor: int) -> list[str]:
-        """Return the command of a worker that measures ``case_id``; later arguments override this run's."""
-        own = [f"{WORKER_OPTION}={descriptor}", f"--nnopt-worker-case={case_id}"]
-        return [sys.executable, *self.program, *self.arguments, "--capture=no", *own, *self.selecting(test_id)]
+    def command(self, test_id: str, descriptor: int) -> list[str]:
+        """Return the command of a worker; later arguments override this run's."""
+        own = ["--capture=no", f"{WORKER_OPTION}={descriptor}"]
+        return [sys.executable, *self.program, *self.arguments, *own, *self.selecting(test_id)]
 
     def selecting(self, test_id: str) -> list[str]:
         """Return the last arguments of a process: the one test that it runs, whatever paths its settings add."""
@@ -114,12 +115,11 @@ class Deadlines:
 
 
 class MeasuringProcess:
-    """One worker from start to stop: it imports and collects by itself, and builds and measures when told to.
+    """One worker from start to stop: it imports and collects by itself, the rest it does when told to.
 
     Args:
         launch: how to start it.
         test_id: node id of the test to run.
-        case_id: id of the case to measure in it.
         deadlines: how long it may take.
 
     Raises:
@@ -128,26 +128,38 @@ class MeasuringProcess:
         SeparationError: the worker cannot run a base beside the head.
     """
 
-    def __init__(self, launch: Launch, test_id: str, case_id: str, *, deadlines: Deadlines | None = None) -> None:
+    def __init__(self, launch: Launch, test_id: str, *, deadlines: Deadlines | None = None) -> None:
         self._deadlines = deadlines or Deadlines()
         with contextlib.ExitStack() as opened:
             try:
                 self._output = opened.enter_context(tempfile.TemporaryFile())
-                self._process, self._channel = self._open(launch, test_id, case_id, opened)
+                self._process, self._channel = self._open(launch, test_id, opened)
             except OSError as error:
                 raise MeasurementError(f"a measuring process cannot be started: {error}") from None
             self._opened = opened.pop_all()  # closed in stop
-        self._is_stopped = False
+        self._has_entered = self._is_stopped = False
 
     def _open(
-        self, launch: Launch, test_id: str, case_id: str, opened: contextlib.ExitStack
+        self, launch: Launch, test_id: str, opened: contextlib.ExitStack
     ) -> tuple[subprocess.Popen[bytes], Channel]:
         """Start the process, and return it with this end of the line; ``opened`` closes what was opened for it."""
         ours, theirs = socket.socketpair()
         opened.enter_context(ours)
         with theirs:
-            command = launch.command(test_id, case_id, theirs.fileno())
+            command = launch.command(test_id, theirs.fileno())
             return start(command, launch.directory, theirs, self._output), Channel(ours)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended by itself."""
+        return not self._is_stopped and self._process.poll() is None
+
+    def enter(self, case_id: str) -> None:
+        """Have it run its test until that hands over a case; once. Whoever awaits one that has ended learns how."""
+        if not self._has_entered:
+            self._has_entered = True
+            with contextlib.suppress(MeasurementError):
+                self._channel.send(Enter(case_id=case_id))
 
     def build(self, cache_dir: Path) -> None:
         """Have the case built and compiled, with compiled code kept in ``cache_dir``; does not wait for it."""

@@ -1,15 +1,17 @@
 """How a run talks to its measuring processes: one JSON object a line over a socket both sides hold.
 
-Once its test has handed over the case, the worker waits for ``build``, compiles and says ``ready``. Every ``measure``
-is answered by a ``sample``, until ``stop``. Two workers that measure in turn ask for each ``turn``, and get it from the
-run, so that one of them works at a time. Anything the worker cannot do it answers with ``refused`` and a reason; if
-it dies, the line ends. A worker that runs the base of a comparison is asked to ``inspect`` its case, too, and answers
-by ``inspected``. A team of ranks that runs a whole test says once what it ``concluded``.
+A worker imports and collects by itself, and waits until it may ``enter`` its test. Once that has handed over the case,
+the worker waits for ``build``, compiles and says ``ready``. Every ``measure`` is answered by a ``sample``, until
+``stop``. Two workers that measure in turn ask for each ``turn``, and get it from the run, so that one works at a time.
+Anything the worker cannot do it answers with ``refused`` and a reason; if it dies, the line ends. A worker that
+runs the base of a comparison is asked to ``inspect`` its case, too, and answers by ``inspected``. A team of ranks that
+runs a whole test says once what it ``concluded``.
 """
 
 from __future__ import annotations
 
 import json
+import select
 import socket
 from typing import Annotated, Any, Literal, Union
 
@@ -19,6 +21,13 @@ from pytest_nnopt.baseline.schema import Evidence, ProcessRecord, Record
 from pytest_nnopt.environment import FieldValue
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.results import CaseMessage
+
+
+class Enter(Record):
+    """Run the test until it hands over the case of this id."""
+
+    type: Literal["enter"] = "enter"
+    case_id: str
 
 
 class Build(Record):
@@ -105,7 +114,7 @@ class Stop(Record):
 
 
 Message = Annotated[  # evaluated at run time on Python 3.10, too
-    Union[Build, Ready, Measure, Turn, Sample, Inspect, Inspected, Concluded, Refused, Stop],  # noqa: UP007
+    Union[Enter, Build, Ready, Measure, Turn, Sample, Inspect, Inspected, Concluded, Refused, Stop],  # noqa: UP007
     Field(discriminator="type"),
 ]
 _MESSAGES: TypeAdapter[Any] = TypeAdapter(Message)
@@ -156,6 +165,10 @@ class Channel:
             return _MESSAGES.validate_json(line)
         except ValueError as error:
             raise MeasurementError(f"not a message: {str(error)[:_SHOWN_CHARACTERS]}") from None
+
+    def is_silent(self) -> bool:
+        """Whether nothing has come that is still to be received; to be asked before anything was."""
+        return not select.select([self._socket], [], [], 0)[0]
 
     def close(self) -> None:
         """End the line."""

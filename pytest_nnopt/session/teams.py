@@ -75,32 +75,48 @@ class TeamError(MeasurementError):
 
 
 class TeamProcess(MeasuringProcess):
-    """A team that measures one case on command, as one measuring process does; arguments as of it."""
+    """A team that runs one test.
 
-    def _open(
-        self, launch: Launch, test_id: str, case_id: str, opened: contextlib.ExitStack
-    ) -> tuple[subprocess.Popen[bytes], Channel]:
+    Args:
+        launch: how to start it.
+        test_id: node id of the test to run.
+        orders: what it is started for.
+
+    Raises:
+        MeasurementError: it cannot be started.
+    """
+
+    def __init__(self, launch: Launch, test_id: str, orders: Orders) -> None:
+        self._orders = orders
+        super().__init__(launch, test_id)
+
+    @classmethod
+    def measuring(cls, launch: Launch, test_id: str, case_id: str) -> TeamProcess:
+        """Start a team that measures one case on command, as one measuring process does."""
         assert launch.ranks is not None
         ranks = launch.ranks
         orders = Orders(
-            case_id=case_id or None, count=ranks.count, backend=ranks.backend, timeout_seconds=ranks.timeout_seconds
+            case_id=case_id, count=ranks.count, backend=ranks.backend, timeout_seconds=ranks.timeout_seconds
         )
-        return self._open_team(launch, test_id, orders, opened)
+        return cls(launch, test_id, orders)
 
-    def _open_team(
-        self, launch: Launch, test_id: str, orders: Orders, opened: contextlib.ExitStack
+    def enter(self, case_id: str) -> None:
+        """Do nothing: the team knows its case from its orders, and runs the test at once."""
+
+    def _open(
+        self, launch: Launch, test_id: str, opened: contextlib.ExitStack
     ) -> tuple[subprocess.Popen[bytes], Channel]:
         self._place = Path(
             opened.enter_context(tempfile.TemporaryDirectory(prefix="nnopt-", ignore_cleanup_errors=True))
         )
-        (self._place / _ORDERS).write_text(orders.model_dump_json(), encoding="utf-8")
+        (self._place / _ORDERS).write_text(self._orders.model_dump_json(), encoding="utf-8")
         listener = opened.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(str(self._place / _LINE))
         listener.listen()
         alive, theirs = socket.socketpair()
         opened.enter_context(alive)
         with theirs:
-            command = team_command(launch, test_id, self._place, orders.count)
+            command = team_command(launch, test_id, self._place, self._orders.count)
             process = start(command, launch.directory, theirs, self._output, team_variables())
         return process, LateChannel(listener, alive)
 
@@ -123,25 +139,7 @@ class TeamProcess(MeasuringProcess):
 
 
 class ConcludingTeam(TeamProcess):
-    """A team that runs a whole test and judges its cases.
-
-    Args:
-        launch: how to start it.
-        test_id: node id of the test to run.
-        orders: what it is started for.
-
-    Raises:
-        MeasurementError: it cannot be started.
-    """
-
-    def __init__(self, launch: Launch, test_id: str, orders: Orders) -> None:
-        self._orders = orders
-        super().__init__(launch, test_id, "")
-
-    def _open(
-        self, launch: Launch, test_id: str, case_id: str, opened: contextlib.ExitStack
-    ) -> tuple[subprocess.Popen[bytes], Channel]:
-        return self._open_team(launch, test_id, self._orders, opened)
+    """A team that runs a whole test and judges its cases; arguments and errors as of ``TeamProcess``."""
 
     def conclude(self) -> Concluded:
         """Wait for what the test comes to, and for all ranks to end.

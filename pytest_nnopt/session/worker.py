@@ -16,6 +16,7 @@ from pytest_nnopt.session.protocol import (
     Absence,
     Build,
     Channel,
+    Enter,
     Inspect,
     Inspected,
     Measure,
@@ -62,7 +63,7 @@ class WorkerRole:
 
     Attributes:
         channel: the line to the run that started it.
-        case_id: the one case to measure.
+        case_id: the one case to measure; None until it is told.
         is_done: whether it was told to stop: whatever the run would still print, nobody wants to know.
         base: where the base lies; None unless it runs, too.
         is_base: whether this process runs the base alone, not beside the head.
@@ -71,7 +72,7 @@ class WorkerRole:
     """
 
     channel: Channel
-    case_id: str
+    case_id: str | None = None
     is_done: bool = False
     base: Trees | None = None
     is_base: bool = False
@@ -79,11 +80,28 @@ class WorkerRole:
     is_serving: bool = False
 
     @classmethod
-    def from_descriptor(
-        cls, descriptor: int, case_id: str, *, base: Trees | None = None, is_base: bool = False
-    ) -> WorkerRole:
+    def from_descriptor(cls, descriptor: int, *, base: Trees | None = None, is_base: bool = False) -> WorkerRole:
         """Take the role handed over by file descriptor."""
-        return cls(Channel(socket.socket(fileno=descriptor)), case_id, base=base, is_base=is_base)
+        return cls(Channel(socket.socket(fileno=descriptor)), base=base, is_base=is_base)
+
+    def wait_to_enter(self, meanwhile: Callable[[], None]) -> bool:
+        """Wait until the test may run, and learn of which case.
+
+        Args:
+            meanwhile: what can be done before, where there is time for it.
+
+        Returns:
+            whether it may run at all.
+        """
+        if self.channel.is_silent():
+            keep_freed_memory()
+            meanwhile()
+        message = self.channel.receive()
+        if isinstance(message, Enter):
+            self.case_id = message.case_id
+            return True
+        self.is_done = True
+        return False
 
     def serve(self, case: Measurable, inspect: Callable[[Path], Evidence] | None = None) -> None:
         """Build the case and measure it, each when told to, until told to stop.
@@ -114,16 +132,21 @@ class WorkerRole:
 
     def refuse_when_asked(self, reason: str, *, needs_separation: bool = False) -> None:
         """Say that the case cannot be measured here once the run that started this process wants it to be."""
-        self.channel.receive()
+        self._wait_until_asked()
         self.refuse(reason, needs_separation=needs_separation)
 
     def report_absence(self, absence: Absence) -> None:
         """Say that the base's test does not hand over the case; only the first reason counts."""
         if not (self.is_done or self.is_serving):
-            self.channel.receive()
+            self._wait_until_asked()
             with contextlib.suppress(MeasurementError):
                 self.channel.send(Inspected(absence=absence))
             self.is_done = True
+
+    def _wait_until_asked(self) -> None:
+        """Wait for the first question, which comes once the test may run; one that cannot run may end before that."""
+        if isinstance(self.channel.receive(), Enter):
+            self.channel.receive()
 
     def _obey(self, case: Measurable, inspect: Callable[[Path], Evidence] | None) -> None:
         while (message := self.channel.receive()) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,3 +94,64 @@ def test_the_working_directory_is_on_the_path_as_in_this_run(project: Project, i
     command = [sys.executable, *start, "-p", "no:cacheprovider", "--nnopt-update"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+STANDING_BY = """
+import pytest
+from pytest_nnopt.plugin.run import gate_of
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    standby = gate_of(item.config).standby
+    if standby is not None:  # a run, not a measuring process of it
+        standby.call(item.nodeid)
+"""
+TWO_TESTS = """
+import os
+import time
+from pathlib import Path
+
+def note(what):
+    with Path({log!r}).open("a") as log:
+        log.write(f"{{what}} {{os.getpid()}}\\n")
+
+note("imported")
+
+def test_first(model_pair):
+    note("first")
+    model_pair(Model(), x)
+
+def test_second(model_pair):
+    note("second")
+    model_pair(Model(), x, name="a")
+    model_pair(Model(), x, name="b")
+"""
+
+
+def test_what_stands_by_imports_before_its_test_and_enters_only_that(project: Project) -> None:
+    root = project.pytester.path
+    log = root / "log.txt"
+    project.pytester.makeconftest(STANDING_BY)
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\n")
+    project.write_tests(TWO_TESTS.format(log=str(log)))
+    result = project.run_apart("--nnopt-update", "--nnopt-only=latency")
+    result.assert_outcomes(passed=2)
+    noted = [line.split() for line in log.read_text().splitlines()]
+    processes = list(dict.fromkeys(process for _, process in noted))
+    entered = [[what for what, process in noted if process == one] for one in processes]
+    run, *workers = entered
+    assert run == ["imported", "first", "second"]
+    assert sorted(workers) == [["imported", "first"], ["imported", "second"], ["imported", "second"]]
+
+
+def test_nothing_stays_behind_of_what_stood_by_in_vain(project: Project) -> None:
+    root = project.pytester.path
+    log = root / "log.txt"
+    project.pytester.makeconftest(STANDING_BY)
+    wait = f"    while Path({str(log)!r}).read_text().count('imported') < 2:\n        time.sleep(0.01)\n"
+    project.write_tests(TWO_TESTS.format(log=str(log)) + wait)
+    result = project.run_apart("--nnopt-only=numerics")
+    result.assert_outcomes(passed=2)
+    processes = {line.split()[1] for line in log.read_text().splitlines()}
+    assert len(processes) > 1
+    assert not [one for one in processes if Path(f"/proc/{one}").exists()]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,12 @@ class FakeProcess:
     log: list[str]
     name: str
     breaks: bool = False
+    has_entered: bool = False
+
+    def enter(self, case_id: str) -> None:
+        if not self.has_entered:
+            self.has_entered = True
+            self.log.append(f"{self.name} enters its {case_id}")
 
     def build(self, cache_dir: Path) -> None:
         self.log.append(f"{self.name} builds in {cache_dir}")
@@ -64,16 +72,16 @@ class Starter:
 
 
 def make_crew(starter: Starter, at_once: int, ahead: int = 0) -> Crew:
-    return Crew(starter, lambda: Path("cache"), HERE, at_once=at_once, ahead=ahead)  # type: ignore[arg-type]
+    return Crew(starter, "case", lambda: Path("cache"), HERE, at_once=at_once, ahead=ahead)  # type: ignore[arg-type]
 
 
 def test_a_process_started_ahead_builds_only_when_it_is_needed() -> None:
     starter = Starter()
     with make_crew(starter, 2) as crew:
         crew.prepare(1)
-        assert starter.log == ["1 starts"]
+        assert starter.log == ["1 starts", "1 enters its case"]
         assert crew.sample(7) == make_process(0.07)
-    assert starter.log[:5] == ["1 starts", "1 builds in cache", "1 is ready", "1 measures 7", "1 stops"]
+    assert starter.log[2:6] == ["1 builds in cache", "1 is ready", "1 measures 7", "1 stops"]
 
 
 def test_none_builds_while_another_measures() -> None:
@@ -81,7 +89,7 @@ def test_none_builds_while_another_measures() -> None:
     with make_crew(starter, 2) as crew:
         for expected in (3, 2, 1):
             crew.sample(0, expected=expected)
-    steps = [line.split()[:2] for line in starter.log[:14]]
+    steps = [line.split()[:2] for line in starter.log if "enters" not in line][:14]
     assert [verb for _, verb in steps] == [
         *("starts", "starts", "builds", "builds", "is", "is", "measures", "stops", "measures", "stops"),
         *("starts", "builds", "is", "measures"),
@@ -96,6 +104,7 @@ def test_the_next_one_imports_while_one_builds_and_rests_while_it_measures() -> 
     first = (
         "1 starts",
         "2 starts",
+        "1 enters its case",
         "1 builds in cache",
         "1 is ready",
         "2 rests",
@@ -103,9 +112,37 @@ def test_the_next_one_imports_while_one_builds_and_rests_while_it_measures() -> 
         "1 stops",
         "2 goes on",
     )
-    second = ("3 starts", "2 builds in cache", "2 is ready", "3 rests", "2 measures 0", "2 stops", "3 goes on")
-    assert starter.log[:15] == [*first, *second]
+    second = (
+        "3 starts",
+        "2 enters its case",
+        "2 builds in cache",
+        "2 is ready",
+        "3 rests",
+        "2 measures 0",
+        "2 stops",
+        "3 goes on",
+    )
+    assert starter.log[:17] == [*first, *second]
     assert starter.started == 3
+
+
+def test_one_stands_aside_while_another_measures_even_where_that_fails() -> None:
+    starter = Starter()
+
+    @contextlib.contextmanager
+    def aside() -> Iterator[None]:
+        starter.log.append("rest")
+        try:
+            yield
+        finally:
+            starter.log.append("go on")
+
+    with Crew(starter, "case", lambda: Path("cache"), HERE, at_once=1, aside=aside) as crew:  # type: ignore[arg-type]
+        crew.sample(0)
+        assert starter.log[-4:] == ["rest", "1 measures 0", "1 stops", "go on"]
+        with pytest.raises(ZeroDivisionError), crew.one():
+            raise ZeroDivisionError
+        assert starter.log[-2:] == ["rest", "go on"]
 
 
 def test_one_that_only_imported_is_not_waited_for() -> None:
@@ -129,7 +166,7 @@ def test_what_was_told_to_build_is_awaited_by_the_next_sample() -> None:
         crew.prepare(1)
         crew.begin()
         crew.begin()
-        assert starter.log == ["1 starts", "1 builds in cache"]
+        assert starter.log == ["1 starts", "1 enters its case", "1 builds in cache"]
         crew.sample(0, expected=2)
         crew.sample(1)
     assert [line for line in starter.log if "builds" in line] == ["1 builds in cache", "2 builds in cache"]
@@ -142,7 +179,7 @@ def test_the_sample_tells_of_one_that_had_ended_before_it_was_told_to_build() ->
             raise MeasurementError("it is gone")
 
     ended = Ended([], "early", breaks=True)
-    with Crew(lambda: ended, lambda: Path("cache"), HERE, at_once=1) as crew:  # type: ignore[arg-type,return-value]
+    with Crew(lambda: ended, "case", lambda: Path("cache"), HERE, at_once=1) as crew:  # type: ignore[arg-type,return-value]
         crew.prepare(1)
         crew.begin()
         with pytest.raises(MeasurementError, match="it died"):

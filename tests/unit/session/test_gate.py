@@ -234,6 +234,59 @@ class TestBudget:
                 assert seconds == 20.0
 
 
+class CallList:
+    """Stands for what keeps a process at hand; remembers for which tests."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def call(self, test_id: str) -> None:
+        self.called.append(test_id)
+
+
+class TestStandby:
+    @staticmethod
+    def called(
+        root: Path, purpose: str, test_id: str | None = CASE_ID, device: str | None = "cuda:0", **given: Any
+    ) -> list[str]:
+        """Return for which tests a process is called."""
+        gate, standby = open_(root, purpose, **given), CallList()
+        gate.standby = standby  # type: ignore[assignment]
+        gate.stand_by(test_id, device)
+        return standby.called
+
+    @pytest.mark.parametrize("purpose", ["compare", "update"])
+    def test_a_case_that_will_be_timed_on_a_gpu_has_a_process_at_hand(self, tmp_path: Path, purpose: str) -> None:
+        assert self.called(tmp_path, purpose) == [CASE_ID]
+        assert self.called(tmp_path, purpose, only=["device_time"]) == [CASE_ID]
+
+    @pytest.mark.parametrize("device", [None, "cpu"])
+    def test_elsewhere_it_has_none(self, tmp_path: Path, device: str | None) -> None:
+        assert not self.called(tmp_path, "compare", device=device)
+
+    @pytest.mark.parametrize("test_id", [None, "test_a.py::test_without_a_pair"])
+    def test_a_test_without_a_case_has_none(self, tmp_path: Path, test_id: str | None) -> None:
+        assert not self.called(tmp_path, "compare", test_id)
+
+    def test_what_is_not_timed_has_none(self, tmp_path: Path) -> None:
+        assert not self.called(tmp_path, "check")
+        assert not self.called(tmp_path, "compare", only=["numerics"])
+
+    def test_neither_has_what_runs_in_ranks_or_beside_a_base(self, tmp_path: Path) -> None:
+        gate, standby = open_gate(tmp_path, {}, "compare"), CallList()
+        gate.standby = standby  # type: ignore[assignment]
+        gate.prepare({CASE_ID: {"ranks": [{"count": 2}]}, "test_a.py::test_b": {}})
+        gate.stand_by(CASE_ID, "cuda")
+        gate.base = object()  # type: ignore[assignment]
+        gate.stand_by("test_a.py::test_b", "cuda")
+        assert not standby.called
+
+    def test_a_run_that_starts_no_processes_has_none(self, tmp_path: Path) -> None:
+        gate = open_(tmp_path, "compare")
+        gate.stand_by(CASE_ID, "cuda")
+        assert gate.standby is None
+
+
 class TestSharedHistory:
     @staticmethod
     def ask(root: Path, *entries: Entry, purpose: str = "compare", **given: Any) -> Question:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.session import gathering
+from pytest_nnopt.session import standby
 from pytest_nnopt.session.gathering import gather_timing, hired_crew
 from pytest_nnopt.session.processes import Launch
 from pytest_nnopt.verdict.fitness import find_noise
@@ -90,6 +90,9 @@ class BusyProcess:
     directories: list[Path]
     found_at_the_end: list[bool]
 
+    def enter(self, case_id: str) -> None:
+        assert case_id == "case"
+
     def build(self, cache_dir: Path) -> None:
         self.directories.append(cache_dir)
 
@@ -105,7 +108,7 @@ def test_on_a_gpu_each_process_has_a_directory_that_outlives_it(
 ) -> None:
     directories: list[Path] = []
     found: list[bool] = []
-    monkeypatch.setattr(gathering, "MeasuringProcess", lambda *_: BusyProcess(directories, found))
+    monkeypatch.setattr(standby, "MeasuringProcess", lambda *_: BusyProcess(directories, found))
     environment = Environment({"device": "cuda"})
     with hired_crew(Launch((), tmp_path), "test", "case", environment, lambda: tmp_path) as crew:
         crew.prepare(2)

@@ -60,7 +60,7 @@ class StandIn(Launch):
 
     script: str = ""
 
-    def command(self, test_id: str, case_id: str, descriptor: int) -> list[str]:
+    def command(self, test_id: str, descriptor: int) -> list[str]:
         return [sys.executable, "-I", "-S", "-c", PREAMBLE + self.script, str(descriptor)]
 
 
@@ -73,9 +73,7 @@ class Starter:
     pids: list[int]
 
     def __call__(self, *script: str, deadlines: Deadlines = LONG) -> MeasuringProcess:
-        process = MeasuringProcess(
-            StandIn((), self.directory, script="".join(script)), "test", "case", deadlines=deadlines
-        )
+        process = MeasuringProcess(StandIn((), self.directory, script="".join(script)), "test", deadlines=deadlines)
         self.running.append(process)
         return process
 
@@ -120,6 +118,24 @@ def test_a_worker_measures_on_command(start: Starter) -> None:
     process = start(READY, ANSWER)
     process.wait_until_ready(HERE)
     assert [process.measure(seed) for seed in (1, 2)] == [SAMPLE, SAMPLE]
+
+
+def test_a_worker_enters_its_test_once(start: Starter) -> None:
+    process = start("assert hear() == {'type': 'enter', 'case_id': 'test#a'}\n", READY, ANSWER)
+    for _ in range(2):
+        process.enter("test#a")
+    process.wait_until_ready(HERE)
+    assert process.measure(1) == SAMPLE
+
+
+def test_a_worker_that_has_ended_is_not_alive_and_tells_why_when_it_is_awaited(start: Starter) -> None:
+    process = start("hear()\nsys.exit(3)\n", deadlines=LONG)
+    assert process.is_alive
+    process.enter("test")
+    with pytest.raises(MeasurementError, match="ended with status 3"):
+        process.wait_until_ready(HERE)
+    assert not process.is_alive
+    process.enter("test")
 
 
 def test_an_interrupt_does_not_wait_for_what_a_worker_does(start: Starter) -> None:
@@ -251,7 +267,7 @@ def open_files() -> set[str]:
 def test_a_worker_that_cannot_be_started_leaves_nothing_open(tmp_path: Path) -> None:
     before = open_files()
     with pytest.raises(MeasurementError, match=r"a measuring process cannot be started: .*No such file or directory"):
-        MeasuringProcess(StandIn((), tmp_path / "missing"), "test", "case")
+        MeasuringProcess(StandIn((), tmp_path / "missing"), "test")
     assert open_files() <= before
 
 
@@ -323,11 +339,10 @@ def build_until_it_fails(process: MeasuringProcess) -> None:
 
 def test_a_command_runs_one_test_alone_with_this_runs_options(tmp_path: Path) -> None:
     launch = Launch(("-q", "--rootdir=/project"), tmp_path)
-    command = launch.command("test_a.py::test[-x]", "test_a.py::test[-x]#b", 7)
+    command = launch.command("test_a.py::test[-x]", 7)
     assert command[:5] == [sys.executable, "-m", "pytest", "-q", "--rootdir=/project"]
-    assert command[-5:] == [
+    assert command[-4:] == [
         "--nnopt-worker=7",
-        "--nnopt-worker-case=test_a.py::test[-x]#b",
         "--nnopt-worker-test=test_a.py::test[-x]",
         "--",
         "test_a.py::test[-x]",
@@ -343,7 +358,7 @@ def test_each_process_has_temporary_files_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_file_whose_name_pytest_would_open_for_arguments_is_named_by_its_folder(tmp_path: Path) -> None:
-    assert Launch((), tmp_path).command("@a.py::test", "@a.py::test", 7)[-1] == "./@a.py::test"
+    assert Launch((), tmp_path).command("@a.py::test", 7)[-1] == "./@a.py::test"
 
 
 @pytest.mark.parametrize(

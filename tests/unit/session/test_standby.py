@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.session import standby as module
+from pytest_nnopt.session.processes import Launch
+from pytest_nnopt.session.standby import Standby
+
+LAUNCH = Launch((), Path("here"))
+
+
+@dataclass
+class FakeProcess:
+    """Writes down what is asked of it."""
+
+    launch: Launch
+    test_id: str
+    log: list[str] = field(default_factory=list)
+    is_alive: bool = True
+
+    def pause(self) -> None:
+        self.log.append("rests")
+
+    def resume(self) -> None:
+        self.log.append("goes on")
+
+    def stop(self, *, at_once: bool = False) -> None:
+        self.log.append("is killed" if at_once else "stops")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[FakeProcess]:
+    """Keep what is started."""
+    processes: list[FakeProcess] = []
+
+    def start(launch: Launch, test_id: str) -> FakeProcess:
+        processes.append(FakeProcess(launch, test_id))
+        return processes[-1]
+
+    monkeypatch.setattr(module, "MeasuringProcess", start)
+    return processes
+
+
+def test_what_stands_by_for_a_test_is_taken_once(started: list[FakeProcess]) -> None:
+    standby = Standby(LAUNCH)
+    standby.call("a")
+    standby.call("a")
+    assert len(started) == 1
+    first, second = standby.take(LAUNCH, "a"), standby.take(LAUNCH, "a")
+    assert (first, second) == tuple(started)  # type: ignore[comparison-overlap]
+    standby.dismiss()
+    assert not started[0].log
+
+
+def test_it_makes_way_for_that_of_another_test(started: list[FakeProcess]) -> None:
+    standby = Standby(LAUNCH)
+    standby.call("a")
+    standby.call("b")
+    assert started[0].log == ["is killed"]
+    assert standby.take(LAUNCH, "b") is started[1]  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize(
+    ("launch", "test_id"), [(LAUNCH, "b"), (Launch(("--nnopt-worker-base=there",), Path("here")), "a")]
+)
+def test_what_runs_otherwise_gets_a_process_of_its_own(
+    started: list[FakeProcess], launch: Launch, test_id: str
+) -> None:
+    standby = Standby(LAUNCH)
+    standby.call("a")
+    assert standby.take(launch, test_id) is started[1]  # type: ignore[comparison-overlap]
+    assert (started[1].launch, started[1].test_id) == (launch, test_id)
+    assert standby.take(LAUNCH, "a") is started[0]  # type: ignore[comparison-overlap]
+
+
+def test_one_that_has_ended_is_replaced(started: list[FakeProcess]) -> None:
+    standby = Standby(LAUNCH)
+    standby.call("a")
+    started[0].is_alive = False
+    assert standby.take(LAUNCH, "a") is started[1]  # type: ignore[comparison-overlap]
+    assert started[0].log == ["is killed"]
+
+
+def test_one_that_cannot_be_started_is_missed_when_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object) -> FakeProcess:
+        raise MeasurementError("no more processes")
+
+    monkeypatch.setattr(module, "MeasuringProcess", start)
+    standby = Standby(LAUNCH)
+    standby.call("a")
+    with pytest.raises(MeasurementError, match="no more processes"):
+        standby.take(LAUNCH, "a")
+
+
+def test_it_rests_while_others_measure(started: list[FakeProcess]) -> None:
+    standby = Standby(LAUNCH)
+    with standby.at_rest():
+        pass
+    standby.call("a")
+    with pytest.raises(ZeroDivisionError), standby.at_rest():
+        raise ZeroDivisionError
+    assert started[0].log == ["rests", "goes on"]
+    standby.dismiss()
+    standby.dismiss()
+    assert started[0].log == ["rests", "goes on", "is killed"]
