@@ -295,7 +295,7 @@ def _load(gate: Gate) -> None:
 
     importlib.import_module("pytest_nnopt.session.model_pair")
     for config in gate.configs.values():
-        rehearse_for(config)
+        rehearse_for(config, "cpu")  # a GPU is left alone before the test is entered
 
 
 def _conclude(factory: ModelPairFactory | Shell) -> str | None:

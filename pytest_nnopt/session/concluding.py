@@ -97,8 +97,9 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
 
     This process does not count: it has compiled, compared and run other tests, and times differently from one that
     has not. Only where no process can be started is it measured instead. While this process compiles and compares,
-    the first of the others is on its way. While that one builds, this one looks at everything else, and where cores are
-    left those expected next are on their way, too.
+    the first of the others is on its way. While that one builds, this one looks at everything else; at the numbers
+    before, where they need cores or memory that building needs as well. Where cores are left those expected next are on
+    their way, too.
 
     Returns:
         what was measured, and why it ended early.
@@ -118,9 +119,10 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
             launch, test_id, question.case_id, environment, lambda: run.cache_root, standby=gate.standby
         ) as crew:
             crew.prepare(1)
-            _numerics(run, question)
             if run.built.side is None:
                 return timing, None
+            if not run.leaves_room:
+                _numerics(run, question)
             crew.begin()
             crew.prepare(min(expected_processes(question, timing), default_threads()))
             gate.stand_by(gate.upcoming, question.device)

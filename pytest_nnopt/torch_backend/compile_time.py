@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch._inductor import config as inductor_config
 
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.model import CompileTime
 from pytest_nnopt.torch_backend.calls import COUNTS_PYTHON_ALONE, count_calls
 from pytest_nnopt.torch_backend.compiling import CompiledSide, CompileStep, Inputs, compile_side
 from pytest_nnopt.torch_backend.isolation import graph_caches_off, isolated_compilation
+from pytest_nnopt.torch_backend.pair import device_of
 
 if TYPE_CHECKING:
     from pytest_nnopt.model import CompileFacts
@@ -79,8 +82,12 @@ def complete_compile_time(
 
 
 def _count_work(eager: Side, step: CompileStep, cache_dir: Path, samples: Sequence[Inputs]) -> int | None:
-    """Count the calls of compiling and of running the side; None where they cannot be counted."""
-    with isolated_compilation(cache_dir=cache_dir), graph_caches_off():
+    """Count the calls of compiling and of running the side; None where they cannot be counted.
+
+    Kernels are loaded in this process: others, whose answers are waited for, take their time, and may not be there yet.
+    """
+    in_process = inductor_config.patch(compile_threads=1) if device_of(eager).type == "cuda" else nullcontext()
+    with isolated_compilation(cache_dir=cache_dir), graph_caches_off(), in_process:
         return count_calls(lambda: _seconds(compile_side(eager, [step], samples=samples)))
 
 

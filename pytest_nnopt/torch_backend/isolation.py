@@ -73,13 +73,13 @@ def trust_instruction_sets(names: Sequence[str]) -> None:
 
 
 @functools.cache
-def rehearse_compilation() -> None:
-    """Have the compiler compile something, so that what it loads and sets up on first use is there; once in a process.
+def rehearse_compilation(device: str) -> None:
+    """Have the compiler compile something for a device, so that what it loads and sets up on first use is there; once.
 
     That takes seconds, which would else be part of the first model's cold compile, whichever model that is, and in a
-    measuring process it can be done while that waits. A product of two matrices needs no
-    code of its own, on a CPU no C++ compiler. It is kept in inductor's ordinary cache, so that a process that is killed
-    meanwhile leaves no directory behind.
+    measuring process it can be done while that waits. A product of two matrices needs no code of its own, on a CPU no
+    C++ compiler; on a GPU a small kernel needs what all kernels do. It is kept in inductor's ordinary cache, so that a
+    process that is killed meanwhile leaves no directory behind.
     """
     with (
         contextlib.suppress(Exception),
@@ -88,8 +88,9 @@ def rehearse_compilation() -> None:
         graph_caches_off(),
         torch.no_grad(),
     ):
-        square = torch.ones(2, 2, device="cpu")
-        torch.compile(torch.mm, backend="inductor")(square, square)
+        square = torch.ones(2, 2, device=device)
+        simplest = torch.mm if square.device.type == "cpu" else torch.add
+        torch.compile(simplest, backend="inductor")(square, square)
 
 
 def reset_compiler() -> None:

@@ -68,6 +68,18 @@ def device_of(side: Side) -> torch.device:
     return tensors[0].device if tensors else torch.device("cpu")
 
 
+def device_asked_for(request: PairRequest, device: str | None) -> torch.device:
+    """Return the device that the sides will compute on, before they are built.
+
+    Args:
+        request: what the test handed over.
+        device: where to move it; None leaves it where the test put it.
+    """
+    if device is not None:
+        return torch.device(device)
+    return device_of(Side(request.model, request.args, request.kwargs, module=owner_of(request.model)))
+
+
 def _own_side(request: PairRequest, model: Callable[..., Any], device: str | None, *, may_share: bool = False) -> Side:
     function, args, kwargs = _deep_copy((model, request.args, dict(request.kwargs)), may_share=may_share)
     module = owner_of(function)

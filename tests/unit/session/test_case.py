@@ -16,7 +16,7 @@ from pytest_nnopt.torch_backend.pair import PairRequest
 def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is done with the compiler, in order."""
     steps: list[str] = []
-    monkeypatch.setattr(case, "rehearse_compilation", lambda: steps.append("rehearse"))
+    monkeypatch.setattr(case, "rehearse_compilation", lambda device: steps.append(f"rehearse on {device}"))
     monkeypatch.setattr(case, "probe_instruction_sets", lambda: steps.append("probe"))
     monkeypatch.setattr(case, "compile_side", lambda *_, **__: steps.append("compile"))
     return steps
@@ -34,7 +34,7 @@ def build(backend: str = "inductor", **request: Any) -> None:
 
 def test_the_compiler_is_ready_before_a_cold_compile_is_timed(log: list[str]) -> None:
     build()
-    assert log == ["rehearse", "probe", "compile"]
+    assert log == ["rehearse on cpu", "probe", "compile"]
 
 
 def test_nothing_is_rehearsed_for_another_compiler_or_the_test_s_own_candidate(log: list[str]) -> None:

@@ -108,12 +108,21 @@ def test_a_rehearsal_compiles_and_leaves_nothing_behind(monkeypatch: pytest.Monk
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(ordinary))
     monkeypatch.setattr("tempfile.tempdir", str(others))
     state = torch.random.get_rng_state()
-    rehearse_compilation()
+    rehearse_compilation("cpu")
     assert list(ordinary.rglob("*.py"))
     assert not list(others.iterdir())
     assert not counters
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(ordinary)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.usefixtures("unrehearsed")
+def test_a_rehearsal_on_a_gpu_makes_a_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    rehearse_compilation("cuda")
+    assert list(tmp_path.rglob("*.cubin"))
 
 
 @pytest.mark.usefixtures("unrehearsed")
@@ -122,7 +131,7 @@ def test_a_rehearsal_that_fails_is_no_failure(monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("no compiler")
 
     monkeypatch.setattr(torch, "compile", fail)
-    rehearse_compilation()
+    rehearse_compilation("cpu")
     assert not counters
 
 

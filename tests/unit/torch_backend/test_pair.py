@@ -12,6 +12,7 @@ from pytest_nnopt.torch_backend.pair import (
     PairRequest,
     build_own_candidate,
     build_side,
+    device_asked_for,
     device_of,
     owner_of,
 )
@@ -203,3 +204,12 @@ def test_the_owner_of_a_callable_is_the_module_whose_state_it_uses() -> None:
     assert owner_of(functools.partial(functools.partial(model.encode))) is model
     assert owner_of(functools.partial(torch.add)) is None
     assert owner_of([].append) is None
+
+
+class TestDeviceAskedFor:
+    def test_it_is_where_the_test_put_the_model(self) -> None:
+        assert device_asked_for(request_of(Model().to("meta").encode), None) == torch.device("meta")
+        assert device_asked_for(request_of(torch.sin, torch.ones(1)), None) == torch.device("cpu")
+
+    def test_it_is_where_the_run_moves_it(self) -> None:
+        assert device_asked_for(request_of(Model()), "meta") == torch.device("meta")
