@@ -1,10 +1,15 @@
-"""Which processes belong to this run: those that it started, and those that these started."""
+"""Which processes belong to this run, those that it started and those that these started, and that none outlives it."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 RUN = "NNOPT_RUN"
 """The environment variable by which the processes of a run know it: the id of the process that it began with."""
@@ -13,6 +18,18 @@ RUN = "NNOPT_RUN"
 def family_variables(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment of a process that this one starts, in which its run is named."""
     return {**variables, RUN: _run(variables)}
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process with the one that started it, even where that is killed; Linux alone can.
+
+    It ends even while it is stopped. What the kernel waits for is the end of the thread that started the process.
+    """
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended in between
+            os._exit(1)
 
 
 def is_of_this_run(pid: int, *, variables: Mapping[str, str] = os.environ, proc: Path = Path("/proc")) -> bool:

@@ -125,9 +125,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Have a measuring process on its way before the test needs it."""
     if GATE in item.config.stash:
-        gate = item.config.stash[GATE]
-        gate.upcoming = None if nextitem is None else nextitem.nodeid
-        gate.stand_by(item.nodeid, gate.settings.device)
+        upcoming = None if nextitem is None else nextitem.nodeid
+        item.config.stash[GATE].begin_test(item.nodeid, upcoming, os.environ)
 
 
 @pytest.fixture
@@ -275,10 +274,8 @@ class Measuring:
         from pytest_nnopt.session.worker import WorkerRole
 
         gate = gate_of(session.config)
-        if not isinstance(
-            gate.worker, WorkerRole
-        ):  # the base's test in a process of the head, which has entered its own
-            return None
+        if not isinstance(gate.worker, WorkerRole):
+            return None  # the base's test in a process of the head, which has entered its own
         return None if gate.worker.wait_to_enter(functools.partial(_load, gate)) else True
 
     @pytest.hookimpl(trylast=True)
@@ -291,11 +288,11 @@ class Measuring:
 
 def _load(gate: Gate) -> None:
     """Load what the tests of a measuring process will need, before they run."""
-    from pytest_nnopt.session.case import rehearse_for
-
     importlib.import_module("pytest_nnopt.session.model_pair")
+    from pytest_nnopt.session.case import load_for
+
     for config in gate.configs.values():
-        rehearse_for(config, "cpu")  # a GPU is left alone before the test is entered
+        load_for(config)
 
 
 def _conclude(factory: ModelPairFactory | Shell) -> str | None:

@@ -28,8 +28,13 @@ from pytest_nnopt.torch_backend.compiling import (
 )
 from pytest_nnopt.torch_backend.diagnosis import Trouble
 from pytest_nnopt.torch_backend.facts import current_environment, device_key
-from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets, rehearse_compilation
-from pytest_nnopt.torch_backend.memory import as_memory_allows, has_room, measure_memory
+from pytest_nnopt.torch_backend.isolation import (
+    isolated_compilation,
+    load_compiler,
+    probe_instruction_sets,
+    rehearse_compilation,
+)
+from pytest_nnopt.torch_backend.memory import as_memory_allows, measure_memory
 from pytest_nnopt.torch_backend.origin import origin_of
 from pytest_nnopt.torch_backend.pair import build_own_candidate, build_side, device_asked_for, device_of
 from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
@@ -51,9 +56,6 @@ if TYPE_CHECKING:
     from pytest_nnopt.verdict import Observed
 
 _ResultT = TypeVar("_ResultT")
-
-_ROOM_FOR_BOTH = 12
-"""Times of what compiling a case took that must be free: its float64 runs may take eight, another process takes two."""
 
 
 class CaseRun:
@@ -122,8 +124,9 @@ class CaseRun:
 
     def rehearse(self) -> None:
         """Have the compiler ready where one will be asked for."""
-        if self._request.candidate is None:
-            rehearse_for(self._config, str(device_asked_for(self._request, self._device)))
+        if self._request.candidate is None and _uses_inductor(self._config):
+            with torch_kept_quiet():
+                rehearse_compilation(str(device_asked_for(self._request, self._device)))
 
     def prepare_timing(self, cache_dir: Path) -> None:
         """Build both sides, with compiled code kept in ``cache_dir``.
@@ -257,14 +260,6 @@ class CaseRun:
             return None
         return WorkRecord(operators=dict(found.operators), elements=found.elements)
 
-    @property
-    def leaves_room(self) -> bool:
-        """Whether another process may build the same model while this one compares its numbers: on a roomy GPU alone.
-
-        On a CPU both would want the same cores.
-        """
-        return not self.is_shared and has_room(device_of(self.reference), times=_ROOM_FOR_BOTH)
-
     def look_ahead(self, look: Callable[[], object]) -> None:
         """Do now, while another process builds, what will be asked for anyway; ranks, which do it together, wait.
 
@@ -326,11 +321,15 @@ class CaseRun:
         self._scope.close()
 
 
-def rehearse_for(config: CaseConfig, device: str) -> None:
-    """Have the compiler ready that a case compiles its candidate with, unless the test hands over one of its own."""
-    if any(step.backend == "inductor" and not step.is_eager for step in compile_steps(config.compile)):
+def load_for(config: CaseConfig) -> None:
+    """Load the compiler that a case may ask for, and leave its device alone."""
+    if _uses_inductor(config):
         with torch_kept_quiet():
-            rehearse_compilation(device)
+            load_compiler()
+
+
+def _uses_inductor(config: CaseConfig) -> bool:
+    return any(step.backend == "inductor" and not step.is_eager for step in compile_steps(config.compile))
 
 
 def compile_steps(config: CompileConfig) -> tuple[CompileStep, ...]:

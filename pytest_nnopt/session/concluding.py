@@ -97,9 +97,8 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
 
     This process does not count: it has compiled, compared and run other tests, and times differently from one that
     has not. Only where no process can be started is it measured instead. While this process compiles and compares,
-    the first of the others is on its way. While that one builds, this one looks at everything else; at the numbers
-    before, where they need cores or memory that building needs as well. Where cores are left those expected next are on
-    their way, too.
+    the first of the others is on its way. While that one builds, this one looks at everything else, and where cores are
+    left those expected next are on their way, too.
 
     Returns:
         what was measured, and why it ended early.
@@ -119,13 +118,12 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
             launch, test_id, question.case_id, environment, lambda: run.cache_root, standby=gate.standby
         ) as crew:
             crew.prepare(1)
+            _numerics(run, question)
             if run.built.side is None:
                 return timing, None
-            if not run.leaves_room:
-                _numerics(run, question)
             crew.begin()
             crew.prepare(min(expected_processes(question, timing), default_threads()))
-            gate.stand_by(gate.upcoming, question.device)
+            gate.look_to_next_test(question.device)
             run.look_ahead(lambda: observe_case(run, question))
             with gate.spending(is_recording=question.is_updating) as budget_seconds:
                 return gather_timing(crew, question, timing, budget_seconds=budget_seconds, progress=gate.progress)

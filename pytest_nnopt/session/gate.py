@@ -107,7 +107,6 @@ class Gate:
         team: the ranks that run this test together, seen from this one; None where it runs in one process.
         crowded: why cases cannot run on a GPU here; None where they can.
         standby: keeps a measuring process for the test that runs now or next; None where none is started.
-        upcoming: node id of the test that runs next, where that is known.
         suite_size: how many cases are decided on together, those of other shards included; 0 where only these are.
     """
 
@@ -130,8 +129,9 @@ class Gate:
     team: Team | None = None
     crowded: str | None = None
     standby: Standby | None = None
-    upcoming: str | None = None
     suite_size: int = 0
+    _upcoming: str | None = None
+    _variables: dict[str, str] = field(default_factory=dict)
     _variances: dict[str, _Variances] = field(default_factory=dict)
     _priors: dict[str, _Priors] = field(default_factory=dict)
     _spent_seconds: float = 0.0
@@ -190,22 +190,44 @@ class Gate:
         if self.crowded is not None and device.startswith("cuda"):
             raise CrowdedError(self.crowded)
 
-    def stand_by(self, test_id: str | None, device: str | None) -> None:
-        """Have a measuring process on its way for a test, where its cases will be timed on a GPU.
+    def begin_test(self, test_id: str, upcoming: str | None, variables: Mapping[str, str]) -> None:
+        """Have a measuring process on its way for a test that begins, as far as it is known to be timed on a GPU.
+
+        Args:
+            test_id: node id of the test, which need not have a case.
+            upcoming: that of the test after it; None where it is the last.
+            variables: the environment before the test's fixtures change it.
+        """
+        self._upcoming, self._variables = upcoming, dict(variables)
+        if self.standby is not None:
+            self.standby.dismiss(unless_for=(test_id, upcoming))
+        self._stand_by(test_id, self.settings.device)
+
+    def look_to_next_test(self, device: str) -> None:
+        """Have a measuring process on its way for the next test, which is thought to compute where this one does."""
+        self._stand_by(self._upcoming, device)
+
+    def _stand_by(self, test_id: str | None, device: str | None) -> None:
+        """Have a measuring process on its way for a test where its cases will be timed on a GPU.
 
         There every process compiles anew, so that importing is not hidden behind anything else, and the host has cores
         to spare.
-
-        Args:
-            test_id: node id of the test; None for none.
-            device: where its cases are thought to run; None where nobody knows.
         """
-        if self.standby is None or test_id not in self.configs or device is None or not device.startswith("cuda"):
-            return
-        is_timed = any(map(self.settings.is_asked, (CheckName.LATENCY, CheckName.DEVICE_TIME)))
-        is_against_stored = self.purpose is not Purpose.CHECK and self.base is None
-        if is_timed and is_against_stored and self.configs[test_id].ranks.count is None:
-            self.standby.call(test_id)
+        is_on_gpu = device is not None and device.startswith("cuda") and self.crowded is None
+        if self.standby is not None and is_on_gpu and test_id in self.configs and self._is_timed(self.configs[test_id]):
+            self.standby.call(test_id, self._variables)
+
+    def _is_timed(self, config: CaseConfig) -> bool:
+        """Whether times of a case are taken in processes that a standby can be one of."""
+        if self.base is not None or config.ranks.count is not None:
+            return False
+        is_declared = config.speedup.min is not None and self.settings.is_asked(CheckName.SPEEDUP)
+        is_stored = any(map(self.settings.is_asked, (CheckName.LATENCY, CheckName.DEVICE_TIME)))
+        return is_declared or (is_stored and self.purpose is not Purpose.CHECK)
+
+    def all_at_rest(self) -> contextlib.AbstractContextManager[None]:
+        """Have nothing that this run has started import meanwhile."""
+        return contextlib.nullcontext() if self.standby is None else self.standby.at_rest()
 
     def question(self, case_id: str, test_id: str, environment: Environment) -> Question:
         """Say what a case is asked in this run and what it is compared with.

@@ -32,7 +32,7 @@ _AT_ONCE_ON_CPU = 2
 """A process waiting its turn costs memory and no time. Half of the cores is what one computes with by default."""
 
 _MOST_AHEAD_ON_GPU = 3
-"""Importing takes longer than building and measuring, and nothing of a GPU; it takes a gigabyte or two of the host."""
+"""Importing takes longer than building and measuring; it takes memory of the host, and nothing of a GPU."""
 
 
 class TimingSource(Protocol):

@@ -83,7 +83,8 @@ class ModelPair:
         Raises:
             PairError: there is no candidate, because compilation failed.
         """
-        speedup = speedup_of(self._run.timing or self._run.measure_process(Plan()))
+        with self._gate.all_at_rest():
+            speedup = speedup_of(self._run.timing or self._run.measure_process(Plan()))
         assert speedup is not None
         return speedup
 

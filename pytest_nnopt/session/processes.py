@@ -120,6 +120,7 @@ class MeasuringProcess:
     Args:
         launch: how to start it.
         test_id: node id of the test to run.
+        variables: its environment; None gives it this process's.
         deadlines: how long it may take.
 
     Raises:
@@ -128,7 +129,15 @@ class MeasuringProcess:
         SeparationError: the worker cannot run a base beside the head.
     """
 
-    def __init__(self, launch: Launch, test_id: str, *, deadlines: Deadlines | None = None) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        test_id: str,
+        *,
+        variables: Mapping[str, str] | None = None,
+        deadlines: Deadlines | None = None,
+    ) -> None:
+        self._variables = variables
         self._deadlines = deadlines or Deadlines()
         with contextlib.ExitStack() as opened:
             try:
@@ -147,7 +156,7 @@ class MeasuringProcess:
         opened.enter_context(ours)
         with theirs:
             command = launch.command(test_id, theirs.fileno())
-            return start(command, launch.directory, theirs, self._output), Channel(ours)
+            return start(command, launch.directory, theirs, self._output, self._variables), Channel(ours)
 
     @property
     def is_alive(self) -> bool:

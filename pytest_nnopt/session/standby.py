@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.session.processes import Launch, MeasuringProcess
+
+_OF_THE_MOMENT = frozenset(
+    {"PYTEST_CURRENT_TEST", "CUDA_MODULE_LOADING", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
+)
+"""Variables that pytest, torch and this plugin set as they go, in any process by themselves."""
 
 
 class Standby:
@@ -20,20 +26,28 @@ class Standby:
         self._launch = launch
         self._test_id: str | None = None
         self._process: MeasuringProcess | None = None
+        self._variables: dict[str, str] = {}
 
-    def call(self, test_id: str) -> None:
+    def call(self, test_id: str, variables: Mapping[str, str]) -> None:
         """Have a process on its way for a test, in place of one for another test.
 
         Where none can be started, whoever takes it learns why.
+
+        Args:
+            test_id: node id of the test.
+            variables: the environment between tests, which the one that runs now may have changed for itself.
         """
         if self._process is not None and self._test_id == test_id:
             return
         self.dismiss()
         with contextlib.suppress(MeasurementError):
-            self._process, self._test_id = MeasuringProcess(self._launch, test_id), test_id
+            self._process = MeasuringProcess(self._launch, test_id, variables=variables)
+            self._test_id, self._variables = test_id, _lasting(variables)
 
     def take(self, launch: Launch, test_id: str) -> MeasuringProcess:
-        """Return the process where it is one for this test that is alive, else a new one.
+        """Return the process where it is as good as a new one, else a new one.
+
+        It is not where it has ended, is another test's, or where the test has changed the environment since.
 
         Raises:
             MeasurementError: none can be started.
@@ -41,10 +55,10 @@ class Standby:
         process = self._process
         if process is None or (launch, test_id) != (self._launch, self._test_id):
             return MeasuringProcess(launch, test_id)
-        self._process = None
-        if process.is_alive:
+        if process.is_alive and self._variables == _lasting(os.environ):
+            self._process = None
             return process
-        process.stop(at_once=True)
+        self.dismiss()
         return MeasuringProcess(launch, test_id)
 
     @contextlib.contextmanager
@@ -59,8 +73,12 @@ class Standby:
             if process is not None:
                 process.resume()
 
-    def dismiss(self) -> None:
-        """End the process."""
-        if self._process is not None:
+    def dismiss(self, *, unless_for: tuple[str | None, ...] = ()) -> None:
+        """End the process, except one for certain tests."""
+        if self._process is not None and self._test_id not in unless_for:
             self._process.stop(at_once=True)
             self._process = None
+
+
+def _lasting(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if name not in _OF_THE_MOMENT}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_nnopt.errors import MeasurementError, NnoptError, PairError, SeparationError
 from pytest_nnopt.measurement.allocator import keep_freed_memory
 from pytest_nnopt.measurement.engine import Plan
+from pytest_nnopt.measurement.family import end_with_parent
 from pytest_nnopt.session.protocol import (
     Absence,
     Build,
@@ -81,7 +82,8 @@ class WorkerRole:
 
     @classmethod
     def from_descriptor(cls, descriptor: int, *, base: Trees | None = None, is_base: bool = False) -> WorkerRole:
-        """Take the role handed over by file descriptor."""
+        """Take the role handed over by file descriptor; from then on this process ends with the one that started it."""
+        end_with_parent()
         return cls(Channel(socket.socket(fileno=descriptor)), base=base, is_base=is_base)
 
     def wait_to_enter(self, meanwhile: Callable[[], None]) -> bool:
@@ -144,7 +146,10 @@ class WorkerRole:
             self.is_done = True
 
     def _wait_until_asked(self) -> None:
-        """Wait for the first question, which comes once the test may run; one that cannot run may end before that."""
+        """Wait for the first question.
+
+        Where the test's file cannot be imported, the word to enter it has not been taken from the line yet.
+        """
         if isinstance(self.channel.receive(), Enter):
             self.channel.receive()
 

@@ -6,6 +6,7 @@ import cProfile
 import pstats
 import sys
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 COUNTS_PYTHON_ALONE = sys.version_info >= (3, 12)
@@ -17,8 +18,8 @@ def count_calls(work: Callable[[], object]) -> int | None:
     """Do something and count the function calls that it makes.
 
     Returns:
-        How many: up to Python 3.11 without recursion; later those of Python's own functions, recursion included. None
-        where others hold what is needed to count, and then nothing was done.
+        How many in this thread: up to Python 3.11 without recursion; later those of Python's own functions, recursion
+        included. None where others hold what is needed to count, and then nothing was done.
     """
     return _count_by_events(work, sys.monitoring) if COUNTS_PYTHON_ALONE else _count_by_profile(work)  # type: ignore[attr-defined,unused-ignore]
 
@@ -40,11 +41,11 @@ def _count_by_events(work: Callable[[], object], monitoring: Any) -> int | None:
     tool = next((number for number in (4, 3) if monitoring.get_tool(number) is None), None)  # those free for any use
     if tool is None:
         return None
-    count = 0
+    count, own = 0, get_ident()
 
     def add_one(*_: object) -> None:
         nonlocal count
-        count += 1
+        count += get_ident() == own
 
     started = monitoring.events.PY_START
     monitoring.use_tool_id(tool, "pytest-nnopt")

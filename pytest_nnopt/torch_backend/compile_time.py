@@ -77,7 +77,7 @@ def complete_compile_time(
         cold_seconds=_seconds(cold),
         warm_seconds=warm_seconds if CacheState.of(warm.facts) is CacheState.WARM else None,
         work_calls=_count_work(eager, step, cache_dir, samples),
-        work_conditions=_work_conditions(),
+        work_conditions=_work_conditions(eager),
     )
 
 
@@ -86,17 +86,22 @@ def _count_work(eager: Side, step: CompileStep, cache_dir: Path, samples: Sequen
 
     Kernels are loaded in this process: others, whose answers are waited for, take their time, and may not be there yet.
     """
-    in_process = inductor_config.patch(compile_threads=1) if device_of(eager).type == "cuda" else nullcontext()
+    in_process = inductor_config.patch(compile_threads=1) if _loads_in_process(eager) else nullcontext()
     with isolated_compilation(cache_dir=cache_dir), graph_caches_off(), in_process:
         return count_calls(lambda: _seconds(compile_side(eager, [step], samples=samples)))
 
 
-def _work_conditions() -> str:
+def _loads_in_process(eager: Side) -> bool:
+    return device_of(eager).type == "cuda"
+
+
+def _work_conditions(eager: Side) -> str:
     """Name what the number of calls depends on and the environment's comparison does not know, or knows in part."""
     versions = {"torch": torch.__version__, "sympy": importlib.metadata.version("sympy")}
     python = f"python {sys.version_info.major}.{sys.version_info.minor}"
     counted = ["python's functions alone"] if COUNTS_PYTHON_ALONE else []
-    return ", ".join([python, *(f"{name} {version}" for name, version in versions.items()), *counted])
+    loaded = ["kernels loaded in process"] if _loads_in_process(eager) else []
+    return ", ".join([python, *(f"{name} {version}" for name, version in versions.items()), *counted, *loaded])
 
 
 def _seconds(compiled: CompiledSide) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -70,6 +71,15 @@ def trust_instruction_sets(names: Sequence[str]) -> None:
             beliefs = [type(one).__bool__ for one in cpu_vec_isa.supported_vec_isa_list]
             for known in (cpu_vec_isa.valid_vec_isa_list, *beliefs):
                 getattr(known, "cache_clear", lambda: None)()
+
+
+def load_compiler() -> None:
+    """Import what compiling imports on first use, most of it. Compiling itself would wake every GPU there is.
+
+    Where something cannot be imported, the case's own compilation says why.
+    """
+    with contextlib.suppress(Exception), warnings_not_raised():
+        importlib.import_module("torch._inductor.compile_fx")
 
 
 @functools.cache

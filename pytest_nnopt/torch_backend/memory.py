@@ -61,14 +61,6 @@ def as_memory_allows(work: Callable[[], object]) -> None:
     torch.cuda.empty_cache()  # once the error is gone, whose traceback holds what was allocated
 
 
-def has_room(device: torch.device, *, times: int) -> bool:
-    """Whether a GPU has so many times the memory free that this process has reserved at most so far; no CPU has."""
-    if device.type != "cuda":
-        return False
-    free_bytes, _ = torch.cuda.mem_get_info(device)
-    return free_bytes >= times * torch.cuda.max_memory_reserved(device)
-
-
 def measure_memory(side: Side, *, owns_cuda_graphs: bool = False) -> MemoryFacts:
     """Run the side a few times and measure one call.
 

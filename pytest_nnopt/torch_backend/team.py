@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,12 +15,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from pytest_nnopt.measurement.family import end_with_parent
+
 _ValueT = TypeVar("_ValueT")
 
 _LONGEST_SILENCE = timedelta(hours=12)
 """How long ranks wait for the one that gathers times from other processes."""
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def join_team(backend: str | None, timeout_seconds: float) -> Team:
         backend: of ``torch.distributed``; None takes gloo for tensors on the CPU and nccl for those on a GPU.
         timeout_seconds: how long the model's own communication may wait for another rank.
     """
-    _end_with_the_launcher()
+    end_with_parent()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all ranks are on this host, whose name need not resolve
     ranks = int(os.environ["LOCAL_WORLD_SIZE"])
     if torch.cuda.is_available() and torch.cuda.device_count() >= ranks:
@@ -94,12 +91,3 @@ def report_failure(text: str, variables: Mapping[str, str] = os.environ) -> None
         said = {"message": {"message": text, "extraInfo": {"timestamp": str(int(time.time()))}}}
         with contextlib.suppress(OSError):  # then the launcher tells of its exit status and its output
             Path(place).write_text(json.dumps(said), encoding="utf-8")
-
-
-def _end_with_the_launcher() -> None:
-    """Have the kernel end this process with its parent, even where that is killed; Linux alone can."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended in between
-            os._exit(1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,62 +98,126 @@ def test_the_working_directory_is_on_the_path_as_in_this_run(project: Project, i
     assert done.returncode == 0, done.stdout
 
 
-STANDING_BY = """
-import pytest
-from pytest_nnopt.plugin.run import gate_of
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item, nextitem):
-    standby = gate_of(item.config).standby
-    if standby is not None:  # a run, not a measuring process of it
-        standby.call(item.nodeid)
-"""
-TWO_TESTS = """
+ON_A_GPU = """
 import os
-import time
 from pathlib import Path
 
+import pytest_nnopt.session.worker as worker
+from pytest_nnopt.session.gate import Gate
+
+LOG = Path({log!r})
+
 def note(what):
-    with Path({log!r}).open("a") as log:
-        log.write(f"{{what}} {{os.getpid()}}\\n")
+    with LOG.open("a") as log:
+        log.write(f"{{os.getpid()}} {{what}}\\n")
 
-note("imported")
+stand_by, wait_to_enter = Gate._stand_by, worker.WorkerRole.wait_to_enter
+Gate._stand_by = lambda self, test_id, device: stand_by(self, test_id, "cuda")
 
-def test_first(model_pair):
+def noting(self, load):
+    def loading():
+        load()
+        note("loaded")
+    return wait_to_enter(self, loading)
+
+worker.WorkerRole.wait_to_enter = noting
+"""
+THREE_TESTS = """
+import os
+import sys
+import time
+from conftest import LOG, note
+
+def wait_for(count, what):
+    while LOG.read_text().count(what) < count:
+        time.sleep(0.01)
+
+note(f"imported with {os.environ.get('FLAG')}")
+
+def test_first(model_pair, monkeypatch):
+    monkeypatch.setenv("FLAG", "1")
     note("first")
     model_pair(Model(), x)
 
 def test_second(model_pair):
-    note("second")
+    wait_for(1, "loaded")
+    note(f"second with {os.environ.get('FLAG')}")
     model_pair(Model(), x, name="a")
     model_pair(Model(), x, name="b")
+
+def test_third(model_pair, monkeypatch):
+    monkeypatch.setenv("FLAG", "3")
+    note("third")
+    model_pair(Model(), x)
 """
 
 
-def test_what_stands_by_imports_before_its_test_and_enters_only_that(project: Project) -> None:
-    root = project.pytester.path
-    log = root / "log.txt"
-    project.pytester.makeconftest(STANDING_BY)
+def did(log: Path) -> dict[str, list[str]]:
+    """Return what each process did, in order, by its id."""
+    noted = [line.split(" ", 1) for line in log.read_text().splitlines()]
+    return {process: [what for one, what in noted if one == process] for process, _ in noted}
+
+
+def test_what_stands_by_loads_before_its_test_and_knows_nothing_of_the_one_before(project: Project) -> None:
+    log = project.pytester.path / "log.txt"
+    project.pytester.makeconftest(ON_A_GPU.format(log=str(log)))
     project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\n")
-    project.write_tests(TWO_TESTS.format(log=str(log)))
-    result = project.run_apart("--nnopt-update", "--nnopt-only=latency")
-    result.assert_outcomes(passed=2)
-    noted = [line.split() for line in log.read_text().splitlines()]
-    processes = list(dict.fromkeys(process for _, process in noted))
-    entered = [[what for what, process in noted if process == one] for one in processes]
-    run, *workers = entered
-    assert run == ["imported", "first", "second"]
-    assert sorted(workers) == [["imported", "first"], ["imported", "second"], ["imported", "second"]]
+    project.write_tests(THREE_TESTS)
+    result = project.run_apart("--nnopt-update", "--nnopt-only=latency", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=3)
+    run, *workers = did(log).values()
+    assert run == ["imported with None", "first", "second with None", "third"]
+    entered = [one for one in workers if one[-1].split()[0] in ("first", "second", "third")]
+    assert sorted(entered, key=lambda one: one[-1]) == [
+        ["imported with 1", "first"],  # the test had changed the environment before it handed over its case
+        *(one for one in entered if one[-1] == "second with None"),
+        ["imported with 3", "third"],
+    ]
+    of_second = [one for one in entered if one[-1] == "second with None"]
+    assert sorted(map(len, of_second)) == [2, 3]
+    assert ["imported with None", "loaded", "second with None"] in of_second
 
 
 def test_nothing_stays_behind_of_what_stood_by_in_vain(project: Project) -> None:
-    root = project.pytester.path
-    log = root / "log.txt"
-    project.pytester.makeconftest(STANDING_BY)
-    wait = f"    while Path({str(log)!r}).read_text().count('imported') < 2:\n        time.sleep(0.01)\n"
-    project.write_tests(TWO_TESTS.format(log=str(log)) + wait)
-    result = project.run_apart("--nnopt-only=numerics")
-    result.assert_outcomes(passed=2)
-    processes = {line.split()[1] for line in log.read_text().splitlines()}
-    assert len(processes) > 1
-    assert not [one for one in processes if Path(f"/proc/{one}").exists()]
+    log = project.pytester.path / "log.txt"
+    project.pytester.makeconftest(ON_A_GPU.format(log=str(log)))
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\n")
+    project.write_tests(f"{THREE_TESTS}\ndef test_fourth(model_pair):\n    assert False\n")
+    result = project.run_apart("--nnopt-update", "--nnopt-only=latency", "-x", "-k", "first or fourth")
+    result.assert_outcomes(passed=1, failed=1, deselected=2)
+    assert len(did(log)) > 2
+    assert not [process for process in did(log) if Path(f"/proc/{process}").exists()]
+
+
+def test_a_killed_run_leaves_none_that_rests(project: Project) -> None:
+    log = project.pytester.path / "log.txt"
+    project.pytester.makeconftest(ON_A_GPU.format(log=str(log)))
+    project.write_tests(THREE_TESTS)
+    command = [sys.executable, "-m", "pytest", "--nnopt-update", "--nnopt-only=latency"]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    resting = wait_until(lambda: find_resting(log))
+    run.kill()
+    run.wait()
+    assert wait_until(lambda: not [process for process in did(log) if Path(f"/proc/{process}").exists()])
+    assert resting
+
+
+def find_resting(log: Path) -> list[str]:
+    """Return the processes that have been stopped."""
+    there = did(log) if log.exists() else {}
+    return [process for process in there if "State:\tT" in read_status(process)]
+
+
+def read_status(process: str) -> str:
+    try:
+        return Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return ""
+
+
+def wait_until(found: Callable[[], object], *, seconds: float = 120.0) -> object:
+    """Return what is found once it is; nothing where it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not (result := found()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return result

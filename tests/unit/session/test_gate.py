@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,25 +236,45 @@ class TestBudget:
                 assert seconds == 20.0
 
 
-class CallList:
-    """Stands for what keeps a process at hand; remembers for which tests."""
+class FakeStandby:
+    """Stands for what keeps a process at hand; remembers what was asked of it."""
 
     def __init__(self) -> None:
         self.called: list[str] = []
+        self.variables: list[Mapping[str, str]] = []
+        self.kept_for: list[tuple[str | None, ...]] = []
+        self.rests = 0
 
-    def call(self, test_id: str) -> None:
+    def call(self, test_id: str, variables: Mapping[str, str]) -> None:
         self.called.append(test_id)
+        self.variables.append(variables)
+
+    def dismiss(self, *, unless_for: tuple[str | None, ...] = ()) -> None:
+        self.kept_for.append(unless_for)
+
+    @contextlib.contextmanager
+    def at_rest(self) -> Iterator[None]:
+        self.rests += 1
+        yield
+
+
+NEXT = "test_a.py::test_next"
 
 
 class TestStandby:
     @staticmethod
-    def called(
-        root: Path, purpose: str, test_id: str | None = CASE_ID, device: str | None = "cuda:0", **given: Any
-    ) -> list[str]:
-        """Return for which tests a process is called."""
-        gate, standby = open_(root, purpose, **given), CallList()
+    def open_with_standby(root: Path, purpose: str = "compare", **given: Any) -> tuple[Gate, FakeStandby]:
+        """Open a gate that knows two tests and keeps a process at hand."""
+        gate, standby = open_gate(root, {"device": "cuda:0", **given}, purpose), FakeStandby()
+        gate.prepare({CASE_ID: {}, NEXT: {}})
         gate.standby = standby  # type: ignore[assignment]
-        gate.stand_by(test_id, device)
+        return gate, standby
+
+    @classmethod
+    def called(cls, root: Path, purpose: str = "compare", **given: Any) -> list[str]:
+        """Return for which tests a process is called when a case begins."""
+        gate, standby = cls.open_with_standby(root, purpose, **given)
+        gate.begin_test(CASE_ID, None, {})
         return standby.called
 
     @pytest.mark.parametrize("purpose", ["compare", "update"])
@@ -262,29 +284,60 @@ class TestStandby:
 
     @pytest.mark.parametrize("device", [None, "cpu"])
     def test_elsewhere_it_has_none(self, tmp_path: Path, device: str | None) -> None:
-        assert not self.called(tmp_path, "compare", device=device)
-
-    @pytest.mark.parametrize("test_id", [None, "test_a.py::test_without_a_pair"])
-    def test_a_test_without_a_case_has_none(self, tmp_path: Path, test_id: str | None) -> None:
-        assert not self.called(tmp_path, "compare", test_id)
+        assert not self.called(tmp_path, device=device)
 
     def test_what_is_not_timed_has_none(self, tmp_path: Path) -> None:
         assert not self.called(tmp_path, "check")
-        assert not self.called(tmp_path, "compare", only=["numerics"])
+        assert not self.called(tmp_path, only=["numerics"])
 
-    def test_neither_has_what_runs_in_ranks_or_beside_a_base(self, tmp_path: Path) -> None:
-        gate, standby = open_gate(tmp_path, {}, "compare"), CallList()
-        gate.standby = standby  # type: ignore[assignment]
-        gate.prepare({CASE_ID: {"ranks": [{"count": 2}]}, "test_a.py::test_b": {}})
-        gate.stand_by(CASE_ID, "cuda")
-        gate.base = object()  # type: ignore[assignment]
-        gate.stand_by("test_a.py::test_b", "cuda")
+    def test_a_declared_speedup_is_timed_without_any_baseline(self, tmp_path: Path) -> None:
+        gate, standby = self.open_with_standby(tmp_path, "check")
+        gate.prepare({CASE_ID: {"speedup": [{"min": 1.1}]}})
+        gate.begin_test(CASE_ID, None, {})
+        assert standby.called == [CASE_ID]
+
+    def test_the_next_case_has_one_once_it_is_known_where_cases_run(self, tmp_path: Path) -> None:
+        gate, standby = self.open_with_standby(tmp_path, device=None)
+        between = {"FLAG": "0"}
+        gate.begin_test(CASE_ID, NEXT, between)
+        between["FLAG"] = "of the case"
+        gate.look_to_next_test("cuda")
+        assert standby.called == [NEXT]
+        assert standby.variables == [{"FLAG": "0"}]
+
+    def test_behind_the_last_test_and_before_one_without_a_case_there_is_none(self, tmp_path: Path) -> None:
+        gate, standby = self.open_with_standby(tmp_path)
+        for upcoming in (None, "test_a.py::test_without_a_pair"):
+            gate.begin_test("test_a.py::test_without_a_pair", upcoming, {})
+            gate.look_to_next_test("cuda")
         assert not standby.called
 
+    def test_one_for_neither_this_test_nor_the_next_is_dismissed(self, tmp_path: Path) -> None:
+        gate, standby = self.open_with_standby(tmp_path)
+        gate.begin_test(CASE_ID, NEXT, {})
+        assert standby.kept_for == [(CASE_ID, NEXT)]
+
+    def test_neither_ranks_nor_what_runs_beside_a_base_nor_crowded_workers_have_one(self, tmp_path: Path) -> None:
+        gate, standby = self.open_with_standby(tmp_path)
+        gate.prepare({CASE_ID: {"ranks": [{"count": 2}]}})
+        gate.begin_test(CASE_ID, None, {})
+        gate.base = object()  # type: ignore[assignment]
+        gate.begin_test(NEXT, None, {})
+        gate.base, gate.crowded = None, "two workers for one GPU"
+        gate.begin_test(NEXT, None, {})
+        assert not standby.called
+
+    def test_it_rests_where_a_test_asks_for_times_itself(self, tmp_path: Path) -> None:
+        gate, standby = self.open_with_standby(tmp_path)
+        with gate.all_at_rest():
+            assert standby.rests == 1
+
     def test_a_run_that_starts_no_processes_has_none(self, tmp_path: Path) -> None:
-        gate = open_(tmp_path, "compare")
-        gate.stand_by(CASE_ID, "cuda")
-        assert gate.standby is None
+        gate = open_(tmp_path, "compare", device="cuda")
+        gate.begin_test(CASE_ID, CASE_ID, {})
+        gate.look_to_next_test("cuda")
+        with gate.all_at_rest():
+            assert gate.standby is None
 
 
 class TestSharedHistory:

@@ -117,3 +117,32 @@ def test_on_a_gpu_each_process_has_a_directory_that_outlives_it(
     assert all(found)
     assert tmp_path not in directories
     assert not any(path.exists() for path in directories)
+
+
+def test_what_stands_by_for_another_test_rests_while_one_measures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log: list[str] = []
+
+    class Process(BusyProcess):
+        def wait_until_ready(self, environment: Environment) -> None:
+            pass
+
+        def measure(self, seed: int) -> ProcessRecord:
+            log.append("measures")
+            return make_process(0.0)
+
+        def pause(self) -> None:
+            log.append("rests")
+
+        def resume(self) -> None:
+            log.append("goes on")
+
+    monkeypatch.setattr(standby, "MeasuringProcess", lambda *_, **__: Process([], []))
+    kept = standby.Standby(Launch((), tmp_path))
+    kept.call("another", {})
+    with hired_crew(
+        Launch((), tmp_path), "test", "case", Environment({"device": "cuda"}), lambda: tmp_path, standby=kept
+    ) as crew:
+        crew.sample(0)
+    assert log == ["rests", "measures", "goes on"]

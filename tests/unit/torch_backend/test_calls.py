@@ -4,6 +4,7 @@ import cProfile
 import sys
 from collections.abc import Callable
 from functools import partial
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -31,6 +32,17 @@ def test_counts_repeat_and_grow_with_the_work() -> None:
     assert few is not None
     assert few == again
     assert more == few + 10
+
+
+def test_what_other_threads_call_does_not_count() -> None:
+    def work() -> None:
+        other = Thread(target=call, args=(1000,))
+        other.start()
+        other.join()
+
+    count = count_calls(work)
+    assert count is not None
+    assert count < 1000
 
 
 def test_counting_ends_with_the_work_even_where_that_fails() -> None:

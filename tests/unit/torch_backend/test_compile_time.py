@@ -126,6 +126,23 @@ def test_work_is_unknown_where_calls_cannot_be_counted(tmp_path: Path, monkeypat
     assert time.cold_seconds is not None
 
 
+@pytest.mark.parametrize(("device", "is_in_process"), [("cpu", False), ("cuda", True)])
+def test_kernels_of_a_gpu_are_loaded_in_process_while_work_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, is_in_process: bool
+) -> None:
+    monkeypatch.setattr(compile_time, "device_of", lambda _: torch.device(device))
+    threads = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        threads.append(torch._inductor.config.compile_threads)
+        return graph
+
+    with torch._inductor.config.patch(compile_threads=7):
+        time = compile_time_of(chain(1), CompileStep(backend=backend), tmp_path)
+    assert threads == [7, 7, 1 if is_in_process else 7]
+    assert ("kernels loaded in process" in str(time.work_conditions)) is is_in_process
+
+
 def test_compile_that_fails_the_second_time_has_no_time(tmp_path: Path) -> None:
     calls = []
 

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,6 +93,26 @@ def test_reset_forgets_shapes_that_were_seen() -> None:
         torch.compile(double, backend="eager")(torch.ones(size))
     assert counters["stats"]["unique_graphs"] == 1
     assert [entry.cache_size for entry in get_compilation_metrics()] == [0]
+
+
+LOADING = """
+import sys
+import torch
+
+def wake():
+    raise SystemExit("a GPU is awake")
+
+torch.cuda.is_available = lambda: True
+torch.cuda._lazy_init = wake
+from pytest_nnopt.torch_backend.isolation import load_compiler
+load_compiler()
+assert "torch._inductor.compile_fx" in sys.modules
+"""
+
+
+def test_loading_the_compiler_wakes_no_gpu() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

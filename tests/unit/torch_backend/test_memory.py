@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pytest_nnopt.torch_backend.compiling import CompileStep, compile_side
-from pytest_nnopt.torch_backend.memory import MemoryFacts, has_room, measure_memory
+from pytest_nnopt.torch_backend.memory import MemoryFacts, measure_memory
 from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 
 ROWS, WIDTH, FLOAT = 64, 32, 4
@@ -178,16 +178,3 @@ class TestOnGpu:
         graphed = measure_memory(compiled.side, owns_cuda_graphs=True)
         assert graphed.peak_bytes == 0
         assert graphed.steady_bytes > measure_memory(side).steady_bytes
-
-
-def test_a_cpu_has_no_room_that_is_known() -> None:
-    assert not has_room(torch.device("cpu"), times=0)
-
-
-@pytest.mark.parametrize(("free", "is_enough"), [(399, False), (400, True)])
-def test_a_gpu_has_room_for_so_many_times_what_was_needed(
-    monkeypatch: pytest.MonkeyPatch, free: int, is_enough: bool
-) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 1000))
-    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 100)
-    assert has_room(torch.device("cuda"), times=4) is is_enough

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_nnopt.session import concluding
+from pytest_nnopt.session.processes import Launch
+from tests.builders import make_environment, make_evidence, make_question
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Log(list[str]):
+    """What happens, in order."""
+
+    def prepare(self, count: int) -> None:
+        self.append(f"{count} on their way")
+
+    def begin(self) -> None:
+        self.append("one builds")
+
+    def begin_next(self, device: str) -> None:
+        self.append(f"one for the next test on {device}")
+
+
+class FakeRun:
+    is_shared = False
+    environment = make_environment()
+    cache_root = Path("cache")
+
+    def __init__(self, log: Log, *, has_candidate: bool) -> None:
+        self._log = log
+        self.built = SimpleNamespace(side=object() if has_candidate else None)
+
+    @property
+    def numerics(self) -> None:
+        self._log.append("numbers")
+
+    def look_ahead(self, look: Callable[[], object]) -> None:
+        self._log.append("everything else")
+
+    def by_lead(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Log:
+    """Keep what a case has its processes do."""
+    log = Log()
+
+    @contextlib.contextmanager
+    def hire(*_: object, **__: object) -> Iterator[Log]:
+        yield log
+
+    def gather(*_: object, **__: object) -> tuple[tuple[()], None]:
+        log.append("times")
+        return (), None
+
+    monkeypatch.setattr(concluding, "hired_crew", hire)
+    monkeypatch.setattr(concluding, "gather_timing", gather)
+    return log
+
+
+def time_case(log: Log, *, has_candidate: bool = True) -> None:
+    gate = SimpleNamespace(
+        earlier={},
+        launch=Launch((), Path("here")),
+        standby=None,
+        progress=None,
+        spending=lambda **_: contextlib.nullcontext(60.0),
+        look_to_next_test=log.begin_next,
+    )
+    run, question = (
+        FakeRun(log, has_candidate=has_candidate),
+        make_question(baseline=make_evidence(), is_comparing=True),
+    )
+    concluding._timing(run, gate, question, "test")  # type: ignore[arg-type]
+
+
+def test_the_numbers_come_before_another_process_takes_cores_and_memory(log: Log) -> None:
+    time_case(log)
+    assert log[:3] == ["1 on their way", "numbers", "one builds"]
+
+
+def test_that_of_the_next_test_comes_behind_all_of_this_one(log: Log) -> None:
+    time_case(log)
+    assert log[3].endswith("on their way")
+    assert log[4:] == [f"one for the next test on {make_question().device}", "everything else", "times"]
+
+
+def test_without_a_candidate_nothing_builds(log: Log) -> None:
+    time_case(log, has_candidate=False)
+    assert log == ["1 on their way", "numbers"]
