@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -158,6 +159,8 @@ class WorkerRole:
             if isinstance(message, Build):
                 _trust(message.instruction_sets)
                 case.prepare_timing(Path(message.cache_dir))
+                gc.collect()  # while there is time: what is frozen is not looked through again before it is timed
+                gc.freeze()
                 self.channel.send(Ready(environment=dict(case.environment.fields)))
             elif isinstance(message, Measure):
                 turn = self._wait_for_turn if message.takes_turns else None

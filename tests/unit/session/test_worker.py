@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import gc
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,16 +30,26 @@ class FakeCase:
         self.log.append(f"builds in {cache_dir}")
 
 
+@contextlib.contextmanager
+def unfrozen() -> Iterator[None]:
+    """Let the collector see everything again in the end."""
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def test_a_worker_rehearses_while_it_is_not_told_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "keep_freed_memory", lambda: None)
     ours, theirs = socket.socketpair()
-    with ours, theirs:
+    with ours, theirs, unfrozen():
         line = Channel(ours)
         case, role = FakeCase(line), WorkerRole(Channel(theirs), "case")
         with pytest.raises(WorkerFinished):
             role.serve(case)  # type: ignore[arg-type]
         assert case.log == ["rehearses", "builds in cache"]
         assert isinstance(line.receive(timeout_seconds=1), Ready)
+        assert gc.get_freeze_count()
         assert role.is_done
 
 
