@@ -29,7 +29,7 @@ class Standby:
         self._variables: dict[str, str] = {}
 
     def call(self, test_id: str, variables: Mapping[str, str]) -> None:
-        """Have a process on its way for a test, in place of one for another test.
+        """Have a process on its way for a test, in place of one for another test or with another environment.
 
         Where none can be started, whoever takes it learns why.
 
@@ -37,12 +37,13 @@ class Standby:
             test_id: node id of the test.
             variables: the environment between tests, which the one that runs now may have changed for itself.
         """
-        if self._process is not None and self._test_id == test_id:
+        wanted = test_id, _lasting(variables)
+        if self._process is not None and wanted == (self._test_id, self._variables):
             return
         self.dismiss()
         with contextlib.suppress(MeasurementError):
             self._process = MeasuringProcess(self._launch, test_id, variables=variables)
-            self._test_id, self._variables = test_id, _lasting(variables)
+            self._test_id, self._variables = wanted
 
     def take(self, launch: Launch, test_id: str) -> MeasuringProcess:
         """Return the process where it is as good as a new one, else a new one.

@@ -100,6 +100,14 @@ def test_one_that_knows_another_environment_than_the_test_is_replaced(
     assert started[1].variables is None
 
 
+def test_one_called_before_something_changed_for_good_makes_way(started: list[FakeProcess]) -> None:
+    standby = Standby(LAUNCH)
+    standby.call("a", {"FLAG": "0"})
+    standby.call("a", {"FLAG": "1"})
+    assert [process.variables for process in started] == [{"FLAG": "0"}, {"FLAG": "1"}]
+    assert started[0].log == ["is killed"]
+
+
 def test_what_torch_and_pytest_set_as_they_go_is_no_other_environment(
     started: list[FakeProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
