@@ -10,8 +10,7 @@ from threading import get_ident
 from typing import Any
 
 COUNTS_PYTHON_ALONE = sys.version_info >= (3, 12)
-"""Whether calls of functions written in C are left out: from Python 3.12 on, the others are counted for next to
-nothing."""
+"""Whether calls of functions written in C are left out: ``sys.monitoring`` tells of the others without a profiler."""
 
 
 def count_calls(work: Callable[[], object]) -> int | None:
