@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,15 +44,32 @@ def origin_of(side: Side) -> dict[str, str]:
 
 
 def _digest(named: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """Digest the digests of all pieces, which as many threads make as torch computes with: large models take long."""
     digest = hashlib.blake2b()
-    for name, tensor in named:
-        digest.update(f"{name} {tensor.dtype} {tensor.layout}".encode())
-        if tensor.is_nested:
-            continue
-        digest.update(str(list(tensor.shape)).encode())
-        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
-            continue
-        flat = tensor.detach().resolve_conj().resolve_neg().reshape(-1).contiguous().view(torch.uint8)
-        for start in range(0, flat.numel(), _CHUNK_BYTES):
-            digest.update(flat[start : start + _CHUNK_BYTES].cpu().numpy().data)
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        for found in threads.map(_digest_piece, _pieces(named)):
+            digest.update(found)
     return digest.hexdigest()[:_DIGITS]
+
+
+def _pieces(named: Iterable[tuple[str, torch.Tensor]]) -> Iterator[str | torch.Tensor]:
+    """Yield what each tensor is, and where it has plain bytes these: in chunks, or whole where a copy must be made."""
+    for name, tensor in named:
+        yield f"{name} {tensor.dtype} {tensor.layout} {'' if tensor.is_nested else list(tensor.shape)}"
+        if tensor.is_nested or tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+            continue
+        is_copied = not tensor.is_contiguous() or tensor.is_conj() or tensor.is_neg()
+        yield from (tensor,) if is_copied else torch.split(_bytes_of(tensor), _CHUNK_BYTES)
+
+
+def _digest_piece(piece: str | torch.Tensor) -> bytes:
+    chunks = [piece.encode()] if isinstance(piece, str) else torch.split(_bytes_of(piece), _CHUNK_BYTES)
+    return b"".join(map(_digest_chunk, chunks))
+
+
+def _digest_chunk(chunk: bytes | torch.Tensor) -> bytes:
+    return hashlib.blake2b(chunk.cpu().numpy().data if isinstance(chunk, torch.Tensor) else chunk).digest()
+
+
+def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().resolve_conj().resolve_neg().reshape(-1).contiguous().view(torch.uint8)

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
+from pytest_nnopt.torch_backend import origin
 from pytest_nnopt.torch_backend.origin import origin_of, seed_generators
 from pytest_nnopt.torch_backend.side import Side
+from pytest_nnopt.torch_backend.threads import thread_count
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def side_of(module: nn.Module, *args: torch.Tensor) -> Side:
@@ -22,6 +28,17 @@ def linear(seed: int = 0, width: int = 3) -> nn.Module:
 def test_the_same_bits_have_the_same_digests() -> None:
     x = torch.arange(6.0).reshape(2, 3)
     assert origin_of(side_of(linear(), x)) == origin_of(side_of(linear(), x.T.contiguous().T))
+
+
+def test_the_same_bits_have_the_same_digests_in_any_number_of_pieces_and_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(origin, "_CHUNK_BYTES", 8)
+    x = torch.arange(6.0).reshape(2, 3)
+    first = origin_of(side_of(linear(), x))
+    with thread_count(2):
+        assert origin_of(side_of(linear(), x.T.contiguous().T)) == first
+    assert origin_of(side_of(linear(), x.flip(1)))["inputs"] != first["inputs"]
 
 
 def test_each_digest_tells_its_own_part() -> None:
