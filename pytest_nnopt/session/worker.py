@@ -119,6 +119,7 @@ class WorkerRole:
         self.is_serving = True
         keep_freed_memory()
         case.rehearse()
+        _spare_collector()
         try:
             self._obey(case, inspect)
         except SeparationError as error:
@@ -159,8 +160,7 @@ class WorkerRole:
             if isinstance(message, Build):
                 _trust(message.instruction_sets)
                 case.prepare_timing(Path(message.cache_dir))
-                gc.collect()  # while there is time: what is frozen is not looked through again before it is timed
-                gc.freeze()
+                _spare_collector()
                 self.channel.send(Ready(environment=dict(case.environment.fields)))
             elif isinstance(message, Measure):
                 turn = self._wait_for_turn if message.takes_turns else None
@@ -176,6 +176,12 @@ class WorkerRole:
         self.channel.send(Turn())
         if not isinstance(self.channel.receive(), Turn):
             raise MeasurementError("the run that started this process is gone")
+
+
+def _spare_collector() -> None:
+    """Look through all objects while there is time: they are not looked through again, neither here nor when timed."""
+    gc.collect()
+    gc.freeze()
 
 
 def _trust(instruction_sets: Sequence[str]) -> None:

@@ -42,9 +42,10 @@ def _count_by_events(work: Callable[[], object], monitoring: Any) -> int | None:
         return None
     count, own = 0, get_ident()
 
-    def add_one(*_: object) -> None:
+    def add_one(_code: object, _offset: int) -> None:
         nonlocal count
-        count += get_ident() == own
+        if get_ident() == own:
+            count += 1
 
     started = monitoring.events.PY_START
     monitoring.use_tool_id(tool, "pytest-nnopt")
