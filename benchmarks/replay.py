@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.judging import (
-    DEFAULT_LATENCY_LIMITS,
     Comparison,
     Decide,
     Pool,
@@ -22,6 +21,7 @@ from benchmarks.quality.judging import (
     pools_of,
 )
 from benchmarks.quality.measuring import Measured
+from pytest_nnopt.config import LimitsConfig
 from pytest_nnopt.verdict import estimate_of
 
 TRACES = Path(__file__).parent / "results" / "gate_quality_traces.json"
@@ -33,7 +33,7 @@ def record(pool: Pool, name: str, slowdown: float, chooser: random.Random) -> It
     """Yield comparisons of one model with one slowdown: with a stored baseline, and beside another revision."""
     for _ in range(DRAWS):
         now, before = pool.draw(slowdown, chooser)
-        limit = DEFAULT_LATENCY_LIMITS["cpu"]
+        limit = LimitsConfig().latency_on("cpu")
         common = {"model": name, "slowdown": slowdown, "limit": limit}
         stored = [_figures([estimate_of(m.record) for m in side]) for side in (now, before)]
         yield {**common, "now": stored[0], "before": stored[1], **_answer(decide_relative, now, before, limit)}

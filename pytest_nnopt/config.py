@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
@@ -129,6 +130,9 @@ class SpeedupConfig(_Section):
     """Smallest accepted ratio of eager to candidate time."""
 
 
+DEFAULT_LATENCY_LIMITS: Mapping[str, float] = MappingProxyType({"cpu": 0.10, "cuda": 0.05})
+
+
 class LimitsConfig(_Section):
     """How much worse than its baseline a case may become."""
 
@@ -151,6 +155,11 @@ class LimitsConfig(_Section):
     """How many times the error it had in the baseline a candidate may have, though it is within its tolerance."""
     eager_frames: Annotated[int, Field(ge=0)] | None = None
     """Most frames allowed that run uncompiled; none compares with the baseline, and without one allows none."""
+
+    def latency_on(self, device: str) -> float:
+        """Return the tolerated slowdown on a type of device; one without a default of its own has the CPU's."""
+        default = DEFAULT_LATENCY_LIMITS.get(device, DEFAULT_LATENCY_LIMITS["cpu"])
+        return default if self.latency is None else self.latency
 
 
 class RanksConfig(_Section):

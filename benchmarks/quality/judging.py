@@ -12,6 +12,7 @@ from functools import partial
 
 from benchmarks.quality.measuring import Measured
 from benchmarks.quality.rules import RULES
+from pytest_nnopt.config import LimitsConfig
 from pytest_nnopt.model import Outcome
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Decision, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
@@ -30,7 +31,6 @@ CLOSE_LIMIT = 0.02
 CLOSE_LIMITS_BESIDE = (0.01, 0.005)
 """What the comparison of two revisions is held to besides: it can find less still."""
 
-DEFAULT_LATENCY_LIMITS = {"cpu": 0.10, "cuda": 0.05}
 DEVICE_LIMIT, DEFAULT_DEVICE_LIMIT = 0.005, 0.02
 """A slowdown of 1 % is found by a limit below it; the other is what a case has unless it declares another."""
 
@@ -192,7 +192,7 @@ def _gate(decide: Decide, limit: float, looks: Sequence[int] = DEFAULT_LOOKS) ->
 
 def default_gates_for(device: str) -> Mapping[str, Gate]:
     """Return this project's gates with the limits that a case has unless it declares others."""
-    latency = _gate(decide_relative, DEFAULT_LATENCY_LIMITS[device])
+    latency = _gate(decide_relative, LimitsConfig().latency_on(device))
     if device == "cpu":
         return {"latency, 10 %": latency}
     kernels = _gate(decide_kernels, DEFAULT_DEVICE_LIMIT)

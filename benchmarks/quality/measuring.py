@@ -23,6 +23,7 @@ from rich.progress import Progress
 
 from benchmarks.slow_models import CPU_MODELS, GPU_MODELS, LEAST_ELEMENTS, MOST_ELEMENTS, PASSES, Busy, Make
 from pytest_nnopt.baseline.schema import ProcessRecord, RatioRecord
+from pytest_nnopt.config import LimitsConfig
 from pytest_nnopt.measurement.allocator import keep_freed_memory
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.measurement.exclusive import exclusive
@@ -154,7 +155,8 @@ def measure_here(order: Order, elements: Elements, device: torch.device) -> Iter
     keep_freed_memory()
     for name, candidate in candidates.items():
         start = time.perf_counter()
-        timed = time_sides([eager[name]], [candidate], device, Plan(seed=order.seed))
+        limit = LimitsConfig().latency_on(device.type)
+        timed = time_sides([eager[name]], [candidate], device, Plan(seed=order.seed), limit=limit)
         seconds = time.perf_counter() - start
         start = time.perf_counter()
         beside = _measure_beside(changed[name], eager[name], device, order.seed) if order.with_base else None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pytest_nnopt.cli.output import AsJson, print_json, print_line
-from pytest_nnopt.config import parse_device
+from pytest_nnopt.config import LimitsConfig, parse_device
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.measurement.machine import HostProbe
 from pytest_nnopt.measurement.surroundings import look_around
@@ -25,7 +25,6 @@ from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR
 from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.units import format_percent, format_seconds, relative_change
 from pytest_nnopt.verdict import estimate_of
-from pytest_nnopt.verdict.question import DEFAULT_LATENCY_LIMITS
 
 if TYPE_CHECKING:
     from pytest_nnopt.measurement.machine import HostReading
@@ -157,7 +156,7 @@ def noise_of(runs: Sequence[IdenticalRun], device: str) -> Noise:
     estimates = [estimate_of(run.process) for run in runs]
     evidence = summarise_processes(estimates, DEFAULT_CPU_PRIOR if device == "cpu" else DEFAULT_GPU_PRIOR)
     half = t_quantile(_TAIL, evidence.noise.degrees_of_freedom) * evidence.standard_error
-    limit = DEFAULT_LATENCY_LIMITS[device]
+    limit = LimitsConfig().latency_on(device)
     return Noise(
         processes=len(runs),
         change=relative_change(evidence.log_ratio),

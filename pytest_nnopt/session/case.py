@@ -219,7 +219,13 @@ class CaseRun:
         lock = self._exclusively(device) if turn is None else contextlib.nullcontext()
         with lock, torch_kept_quiet():
             timed = time_sides(
-                [self.reference], [candidate], device, plan, has_cold_cache=self.has_cold_cache, turn=turn
+                [self.reference],
+                [candidate],
+                device,
+                plan,
+                limit=self._config.limits.latency_on(device.type),
+                has_cold_cache=self.has_cold_cache,
+                turn=turn,
             )
         self.timing = (*self.timing, record_process(timed))
         return self.timing

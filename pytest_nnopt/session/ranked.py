@@ -142,7 +142,13 @@ class RankedRun(CaseRun):
         plan = replace(plan, block_seconds=BLOCK_SECONDS)
         with self._exclusively(device), torch_kept_quiet():
             timed = time_sides(
-                [self.reference], [candidate], device, plan, has_cold_cache=self.has_cold_cache, team=self.team
+                [self.reference],
+                [candidate],
+                device,
+                plan,
+                limit=self._config.limits.latency_on(device.type),
+                has_cold_cache=self.has_cold_cache,
+                team=self.team,
             )
         self.timing = (*self.timing, join_processes(self.team.gather(record_process(timed))))
         return self.timing

@@ -19,6 +19,10 @@ GPU_BLOCK_SECONDS = 0.01
 """Time one block gives to one variant on a GPU, where a timing begins on an idle device: what the host takes to launch
 the first call must be little beside the whole, or it is the host's pace that is measured."""
 
+ENOUGH_OF_LIMIT = 0.1
+"""Standard error of a process's log-ratio that is enough, over the limit: under the default one, processes differ by
+more."""
+
 SINGLE_CALLS = 21
 """Calls whose median is the wall time of one."""
 
@@ -111,17 +115,18 @@ def make_clock(device: torch.device, *, has_cold_cache: bool = False) -> Clock:
     return CudaClock(device, flushes_cache=has_cold_cache) if device.type == "cuda" else WallClock()
 
 
-def fit_plan(plan: Plan, device: torch.device, *, enough_on_gpu: float = 0.0) -> Plan:
+def fit_plan(plan: Plan, device: torch.device, *, limit: float = 0.0) -> Plan:
     """Return a plan whose timings are long enough for the clock of ``device``.
 
     Args:
         plan: as it is on a CPU.
         device: where the calls compute.
-        enough_on_gpu: on a GPU, whose blocks are long, the plan's ``enough_error``.
+        limit: the slowdown to be told from none, as a fraction: on a GPU, whose blocks are long, no more of them are
+            measured than that takes. 0 has all of them measured.
     """
     if device.type != "cuda":
         return plan
-    return replace(plan, block_seconds=max(plan.block_seconds, GPU_BLOCK_SECONDS), enough_error=enough_on_gpu)
+    return replace(plan, block_seconds=max(plan.block_seconds, GPU_BLOCK_SECONDS), enough_error=ENOUGH_OF_LIMIT * limit)
 
 
 def time_single_calls(call: Callable[[], object], device: torch.device, calls: int = SINGLE_CALLS) -> float | None:

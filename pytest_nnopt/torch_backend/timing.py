@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from pytest_nnopt.measurement.team import Together
     from pytest_nnopt.torch_backend.side import Side
 
-GPU_ENOUGH_ERROR = 0.0025
-"""Standard error of a log-ratio that is enough on a GPU: processes differ by 0.4 % or more, and a block takes 30 ms or
-more."""
-
 
 @dataclass(frozen=True, slots=True)
 class Timed:
@@ -60,6 +56,7 @@ def time_sides(
     device: torch.device,
     plan: Plan,
     *,
+    limit: float = 0.0,
     has_cold_cache: bool = False,
     turn: Callable[[], None] | None = None,
     team: Together | None = None,
@@ -71,6 +68,7 @@ def time_sides(
         candidates: copies of the optimised side.
         device: where they compute.
         plan: how much to measure.
+        limit: the slowdown to be told from none, as a fraction; 0 has all blocks of the plan measured.
         has_cold_cache: whether each call finds a GPU's L2 cache overwritten.
         turn: waits, before the warm-up and before each block, until it is this process's turn. What other processes
             compute is then no concern, since the one whose turn it is in between is among them.
@@ -93,7 +91,7 @@ def time_sides(
     probe = HostProbe()
     before = _read_host(probe, team)
     with references[0].mode.active():
-        sample = measure_case(calls, clock, fit_plan(plan, device, enough_on_gpu=GPU_ENOUGH_ERROR), machine=watch)
+        sample = measure_case(calls, clock, fit_plan(plan, device, limit=limit), machine=watch)
         after = _read_host(probe, team)
         wall_seconds = time_single_calls(calls[Variant.CANDIDATE][0], device)
         profile = profile_kernels(calls[Variant.CANDIDATE], device, team=team) if device.type == "cuda" else None

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pytest_nnopt.statistics.prior import VariancePrior
     from pytest_nnopt.statistics.sequential import SequentialPlan
 
-DEFAULT_LATENCY_LIMITS = {"cpu": 0.10, "cuda": 0.05}
-
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -135,10 +133,8 @@ class Question:
 
     @property
     def latency_limit(self) -> float:
-        """The declared tolerated slowdown, or the device's default; that of the CPU where a device has none."""
-        declared = self.config.limits.latency
-        default = DEFAULT_LATENCY_LIMITS.get(self.device, DEFAULT_LATENCY_LIMITS["cpu"])
-        return default if declared is None else declared
+        """The declared tolerated slowdown, or the device's default."""
+        return self.config.limits.latency_on(self.device)
 
     @property
     def wants_timing(self) -> bool:

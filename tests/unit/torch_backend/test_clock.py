@@ -47,9 +47,9 @@ def test_timings_on_a_gpu_are_long_beside_its_start() -> None:
     assert fit_plan(plan, torch.device("cpu")) == plan
     assert fit_plan(plan, torch.device("cuda", 0)) == Plan(block_seconds=0.01)
     assert fit_plan(Plan(block_seconds=0.5), torch.device("cuda", 0)).block_seconds == 0.5
-    assert [fit_plan(plan, torch.device(name), enough_on_gpu=0.01).enough_error for name in ("cpu", "cuda")] == [
+    assert [fit_plan(plan, torch.device(name), limit=0.05).enough_error for name in ("cpu", "cuda")] == [
         0,
-        0.01,
+        pytest.approx(0.005),
     ]
 
 
