@@ -44,6 +44,13 @@ def test_model(name, model_pair):
 """
 
 
+def make_project(folder: Path) -> Path:
+    """Write a project with a test of each model, and return its folder."""
+    (folder / "test_models.py").write_text(TESTS, encoding="utf-8")
+    (folder / "pyproject.toml").write_text("[tool.nnopt]\n", encoding="utf-8")
+    return folder
+
+
 def run(folder: Path, names: Sequence[str], *options: str) -> tuple[float, list[dict[str, Any]]]:
     """Run pytest on some models and return the seconds it took, and their cases in the results."""
     results = folder / "results.json"
@@ -126,9 +133,7 @@ def main() -> None:
     rows: list[str] = []
     unsettled: list[str] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "test_models.py").write_text(TESTS, encoding="utf-8")
-        (folder / "pyproject.toml").write_text("[tool.nnopt]\n", encoding="utf-8")
+        folder = make_project(Path(name))
         models = arguments.model or list(MODELS)
         for chosen in [*([model] for model in models), *([models] if len(models) > 1 else [])]:
             row, said = measure(folder, chosen, arguments.rounds, device)

@@ -1,0 +1,121 @@
+"""What the blocks of a process know of the ratio, and what processes differ by, by the number of blocks.
+
+Run ``python -m benchmarks.gpu_blocks`` on a machine with a GPU. It records a baseline of each model in a project of its
+own, whose processes measure all blocks of the plan, and says what the first few of these would have told. The page's
+older part, above its first table made so, stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from benchmarks.gate_seconds import MODELS, RESULTS, make_project, run
+from pytest_nnopt.model import Variant
+from pytest_nnopt.statistics.estimate import ProcessEstimate, estimate_log_ratio
+
+PAGE = RESULTS / "gpu_blocks.md"
+COUNTS = (10, 16, 20, 24, 32, 40)
+KEEP_BLOCKS = """
+import json
+from pathlib import Path
+
+from pytest_nnopt.measurement.engine import CaseTimer
+from pytest_nnopt.torch_backend import clock
+
+clock.ENOUGH_OF_LIMIT = 0.0
+make_sample = CaseTimer.sample
+
+
+def keep_blocks(timer):
+    sample = make_sample(timer)
+    blocks = [{each.value: seconds for each, seconds in block.seconds_per_call.items()} for block in sample.blocks]
+    with (Path(__file__).parent / "blocks.jsonl").open("a") as kept:
+        kept.write(json.dumps(blocks) + "\\n")
+    return sample
+
+
+CaseTimer.sample = keep_blocks
+"""
+
+Blocks = list[dict[str, float]]
+
+
+def measure(model: str) -> list[Blocks]:
+    """Return the blocks of each process that a recording takes, in which nothing ends one early."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = make_project(Path(name))
+        (folder / "conftest.py").write_text(KEEP_BLOCKS, encoding="utf-8")
+        run(folder, [model], "--nnopt-update", *(["--nnopt-device=cuda"] if torch.cuda.is_available() else []))
+        return read(folder / "blocks.jsonl")
+
+
+def read(path: Path) -> list[Blocks]:
+    """Read what processes have kept, one in a line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def rows_of(model: str, processes: Sequence[Blocks]) -> Iterator[str]:
+    """Yield a row for each number of blocks that all processes have measured."""
+    for count in COUNTS:
+        if count <= min(map(len, processes)):
+            figures = [_figures([_estimate(blocks[:count], other) for blocks in processes]) for other in _OTHERS]
+            yield f"| {model} | {len(processes)} | {count} | {' | '.join(figures)} |"
+
+
+_OTHERS = (Variant.REFERENCE, Variant.YARDSTICK)
+
+
+def _estimate(blocks: Blocks, other: Variant) -> ProcessEstimate:
+    candidate, seconds = ([block[variant.value] for block in blocks] for variant in (Variant.CANDIDATE, other))
+    return estimate_log_ratio(candidate, seconds)
+
+
+def _figures(estimates: Sequence[ProcessEstimate]) -> str:
+    between = statistics.stdev(estimate.log_ratio for estimate in estimates)
+    known = statistics.median(math.sqrt(estimate.variance) for estimate in estimates)
+    return f"{between:.2%} | {known:.2%}".replace("%", " %")
+
+
+def format_section(rows: Sequence[str], machine: str) -> str:
+    """Return one run's part of the page in Markdown."""
+    lines = [
+        "",
+        f"Made by `{' '.join(['python -m benchmarks.gpu_blocks', *sys.argv[1:]])}` on {date.today()}: {machine}. The "
+        "standard error is the median process's own, as its blocks know it.",
+        "",
+        "| model | processes | blocks | SD to eager | standard error | SD to the fixed workload | standard error |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure or read, print, and add to the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=MODELS, action="append", help="default: all")
+    parser.add_argument("--evaluate", type=Path, help="blocks of one model that were kept, instead of measuring")
+    parser.add_argument("--machine", help="where they were measured")
+    arguments = parser.parse_args()
+    models = arguments.model or list(MODELS)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    rows: list[str] = []
+    for model in models:
+        rows += rows_of(model, measure(model) if arguments.evaluate is None else read(arguments.evaluate))
+        print(*rows, sep="\n", flush=True)
+    section = format_section(rows, arguments.machine or f"torch {torch.__version__}, {gpu}")
+    PAGE.write_text(PAGE.read_text(encoding="utf-8") + section, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
