@@ -10,9 +10,17 @@ from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.session.processes import Launch, MeasuringProcess
 
 _OF_THE_MOMENT = frozenset(
-    {"PYTEST_CURRENT_TEST", "CUDA_MODULE_LOADING", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
+    {
+        "PYTEST_CURRENT_TEST",
+        "CUDA_MODULE_LOADING",
+        "TORCHINDUCTOR_CACHE_DIR",
+        "TRITON_CACHE_DIR",
+        "TRITON_LIBDEVICE_PATH",
+        "TRITON_PTXAS_PATH",
+    }
 )
-"""Variables that pytest, torch and this plugin set as they go, in any process by themselves."""
+"""Variables that pytest, torch and this plugin set as they go, in any process by themselves; where a test changes
+one of them for itself, the process that runs the test does so, too."""
 
 
 class Standby:

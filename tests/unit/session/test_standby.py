@@ -113,7 +113,7 @@ def test_what_torch_and_pytest_set_as_they_go_is_no_other_environment(
 ) -> None:
     standby = Standby(LAUNCH)
     standby.call("a", os.environ)
-    for name in ("PYTEST_CURRENT_TEST", "CUDA_MODULE_LOADING", "TRITON_CACHE_DIR"):
+    for name in ("PYTEST_CURRENT_TEST", "CUDA_MODULE_LOADING", "TRITON_CACHE_DIR", "TRITON_PTXAS_PATH"):
         monkeypatch.setenv(name, "set meanwhile")
     assert standby.take(LAUNCH, "a") is started[0]  # type: ignore[comparison-overlap]
 
