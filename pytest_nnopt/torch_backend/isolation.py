@@ -91,6 +91,8 @@ def rehearse_compilation(device: str) -> None:
     C++ compiler; on a GPU a small kernel needs what all kernels do. It is kept in inductor's ordinary cache, so that a
     process that is killed meanwhile leaves no directory behind.
     """
+    if torch.device(device).type != "cpu":
+        _start_compiling_processes()
     with (
         contextlib.suppress(Exception),
         warnings_not_raised(),
@@ -101,6 +103,17 @@ def rehearse_compilation(device: str) -> None:
         square = torch.ones(2, 2, device=device)
         simplest = torch.mm if square.device.type == "cpu" else torch.add
         torch.compile(simplest, backend="inductor")(square, square)
+
+
+def _start_compiling_processes() -> None:
+    """Start the processes in which torch compiles kernels for a GPU: until they have imported it, kernels wait in line.
+
+    Where torch starts them in another way, it does so itself.
+    """
+    with contextlib.suppress(Exception), warnings_not_raised():
+        from torch._inductor.async_compile import AsyncCompile
+
+        AsyncCompile.use_process_pool()  # type: ignore[no-untyped-call]
 
 
 def reset_compiler() -> None:

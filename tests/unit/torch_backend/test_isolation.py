@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch._dynamo.utils import counters, get_compilation_metrics, graph_break_reasons
+from torch._inductor.async_compile import AsyncCompile
 
+from pytest_nnopt.torch_backend import isolation
 from pytest_nnopt.torch_backend.isolation import (
     default_cache_dir,
     isolated_compilation,
@@ -145,6 +147,18 @@ def test_a_rehearsal_on_a_gpu_makes_a_kernel(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     rehearse_compilation("cuda")
     assert list(tmp_path.rglob("*.cubin"))
+
+
+@pytest.mark.usefixtures("unrehearsed")
+def test_processes_that_compile_kernels_are_started_before_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(AsyncCompile, "use_process_pool", lambda: told.append("started"))
+    monkeypatch.setattr(isolation, "reset_compiler", lambda: told.append("reset"))
+    rehearse_compilation("cpu")
+    assert "started" not in told
+    told.clear()
+    rehearse_compilation("cuda")  # where there is none, that is all that comes of it
+    assert told[:2] == ["started", "reset"]
 
 
 @pytest.mark.usefixtures("unrehearsed")
