@@ -1,8 +1,7 @@
 """What the blocks of a process know of the ratio, and what processes differ by, by the number of blocks.
 
 Run ``python -m benchmarks.gpu_blocks`` on a machine with a GPU. It records a baseline of each model in a project of its
-own, whose processes measure all blocks of the plan, and says what the first few of these would have told. The page's
-older part, above its first table made so, stays.
+own, whose processes measure all blocks of the plan, and adds to the page what the first few of these would have told.
 """
 
 from __future__ import annotations
@@ -25,6 +24,8 @@ from pytest_nnopt.statistics.estimate import ProcessEstimate, estimate_log_ratio
 
 PAGE = RESULTS / "gpu_blocks.md"
 COUNTS = (10, 16, 20, 24, 32, 40)
+OTHERS = (Variant.REFERENCE, Variant.YARDSTICK)
+"""What the candidate is put over."""
 KEEP_BLOCKS = """
 import json
 from pathlib import Path
@@ -55,7 +56,7 @@ def measure(model: str) -> list[Blocks]:
     with tempfile.TemporaryDirectory() as name:
         folder = make_project(Path(name))
         (folder / "conftest.py").write_text(KEEP_BLOCKS, encoding="utf-8")
-        run(folder, [model], "--nnopt-update", *(["--nnopt-device=cuda"] if torch.cuda.is_available() else []))
+        run(folder, [model], "--nnopt-update", "--nnopt-device=cuda")
         return read(folder / "blocks.jsonl")
 
 
@@ -68,11 +69,8 @@ def rows_of(model: str, processes: Sequence[Blocks]) -> Iterator[str]:
     """Yield a row for each number of blocks that all processes have measured."""
     for count in COUNTS:
         if count <= min(map(len, processes)):
-            figures = [_figures([_estimate(blocks[:count], other) for blocks in processes]) for other in _OTHERS]
+            figures = [_figures([_estimate(blocks[:count], other) for blocks in processes]) for other in OTHERS]
             yield f"| {model} | {len(processes)} | {count} | {' | '.join(figures)} |"
-
-
-_OTHERS = (Variant.REFERENCE, Variant.YARDSTICK)
 
 
 def _estimate(blocks: Blocks, other: Variant) -> ProcessEstimate:
@@ -105,15 +103,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, action="append", help="default: all")
     parser.add_argument("--evaluate", type=Path, help="blocks of one model that were kept, instead of measuring")
-    parser.add_argument("--machine", help="where they were measured")
+    parser.add_argument("--machine", help="where they were measured, if not here")
     arguments = parser.parse_args()
     models = arguments.model or list(MODELS)
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    if arguments.evaluate is not None and len(models) != 1:
+        parser.error("--evaluate is of one model: name it with --model")
+    machine = arguments.machine or f"torch {torch.__version__}, {torch.cuda.get_device_name()}"
     rows: list[str] = []
     for model in models:
-        rows += rows_of(model, measure(model) if arguments.evaluate is None else read(arguments.evaluate))
-        print(*rows, sep="\n", flush=True)
-    section = format_section(rows, arguments.machine or f"torch {torch.__version__}, {gpu}")
+        found = measure(model) if arguments.evaluate is None else read(arguments.evaluate)
+        rows += (added := list(rows_of(model, found)))
+        print(*added, sep="\n", flush=True)
+    section = format_section(rows, machine)
     PAGE.write_text(PAGE.read_text(encoding="utf-8") + section, encoding="utf-8")
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.gate_seconds import MODELS, RESULTS, TESTS
+from benchmarks.gate_seconds import MODELS, RESULTS, make_project
 from pytest_nnopt.session.crew import Crew
 from pytest_nnopt.session.processes import Launch, MeasuringProcess
 from pytest_nnopt.torch_backend.facts import current_environment
@@ -85,9 +85,7 @@ def main() -> None:
         "|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "test_models.py").write_text(TESTS, encoding="utf-8")
-        (folder / "pyproject.toml").write_text("[tool.nnopt]\n", encoding="utf-8")
+        folder = make_project(Path(name))
         for model in arguments.model or MODELS:
             anew, reused = measure(folder, model, arguments.pairs)
             for figure, read in FIGURES.items():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from benchmarks.quality.measuring import Measured
+from benchmarks.quality.measuring import CLOSE_LIMIT, Measured
 from benchmarks.quality.rules import RULES
 from pytest_nnopt.config import LimitsConfig
 from pytest_nnopt.model import Outcome
@@ -26,8 +26,6 @@ from pytest_nnopt.verdict.estimates import estimate_of_ratio
 from pytest_nnopt.verdict.revisions import decide_head_over_base
 
 LIMIT = 0.05
-CLOSE_LIMIT = 0.02
-"""What the comparison with a stored baseline is held to besides: a slowdown is found by a limit below it."""
 CLOSE_LIMITS_BESIDE = (0.01, 0.005)
 """What the comparison of two revisions is held to besides: it can find less still."""
 

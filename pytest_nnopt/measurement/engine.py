@@ -58,7 +58,7 @@ class Plan:
         max_dropped_blocks: disturbed blocks that are thrown away. Later ones are kept: a disturbance that does not
             end is the machine's state, and a sample that has dropped this many says so.
         enough_error: standard error of the candidate's log-ratios to the other variants, as the blocks know it, at
-            which the sample is complete before ``max_blocks``: what processes differ by is no better known from more.
+            which the sample is complete before ``max_blocks``: more would be wasted on what is asked.
             It must hold at two looks in a row, since the smallest of several errors is too small. 0 is never.
         seed: starts the generator of orders and copies where the caller injects none.
 

@@ -60,6 +60,7 @@ def run_identical(seed: int, device: str | None) -> IdenticalRun:
 
 def measure_identical(seed: int, device: str | None) -> IdenticalRun:
     """Measure identical code in this process; arguments as of ``run_identical``."""
+    from pytest_nnopt.config import LimitsConfig
     from pytest_nnopt.measurement.allocator import keep_freed_memory
     from pytest_nnopt.measurement.engine import Plan
     from pytest_nnopt.measurement.exclusive import exclusive
@@ -75,7 +76,8 @@ def measure_identical(seed: int, device: str | None) -> IdenticalRun:
     with thread_count(None):
         reference, candidate = identical_sides(place)
         with exclusive(device_key(place)):
-            timed = time_sides([reference], [candidate], place, Plan(seed=seed))
+            limit = LimitsConfig().latency_on(place.type)
+            timed = time_sides([reference], [candidate], place, Plan(seed=seed), limit=limit)
         fields = dict(current_environment(place).fields)
         return IdenticalRun(environment=fields, process=record_process(timed), gpu=gpu_facts(place))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.session.processes import Launch, MeasuringProcess
@@ -15,12 +16,12 @@ _OF_THE_MOMENT = frozenset(
         "CUDA_MODULE_LOADING",
         "TORCHINDUCTOR_CACHE_DIR",
         "TRITON_CACHE_DIR",
-        "TRITON_LIBDEVICE_PATH",
-        "TRITON_PTXAS_PATH",
     }
 )
-"""Variables that pytest, torch and this plugin set as they go, in any process by themselves; where a test changes
-one of them for itself, the process that runs the test does so, too."""
+"""Variables that pytest, torch and this plugin set as they go, in any process by themselves."""
+
+_OWN_ASSEMBLER = "torch", "bin", "ptxas"
+"""Torch sets ``TRITON_PTXAS_PATH`` to this file of its own, for good, in any process that has not set it."""
 
 
 class Standby:
@@ -90,4 +91,8 @@ class Standby:
 
 
 def _lasting(variables: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in variables.items() if name not in _OF_THE_MOMENT}
+    """Return the variables without those that say nothing about what a process does."""
+    lasting = {name: value for name, value in variables.items() if name not in _OF_THE_MOMENT}
+    if PurePath(lasting.get("TRITON_PTXAS_PATH", "")).parts[-3:] == _OWN_ASSEMBLER:
+        del lasting["TRITON_PTXAS_PATH"]
+    return lasting

@@ -179,7 +179,7 @@ class WorkerRole:
 
 
 def _spare_collector() -> None:
-    """Look through all objects while there is time: they are not looked through again, neither here nor when timed."""
+    """Look through all objects now: those there are need not be again, neither while this builds nor while it times."""
     gc.collect()
     gc.freeze()
 

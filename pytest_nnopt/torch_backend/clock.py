@@ -20,8 +20,11 @@ GPU_BLOCK_SECONDS = 0.01
 the first call must be little beside the whole, or it is the host's pace that is measured."""
 
 ENOUGH_OF_LIMIT = 0.1
-"""Standard error of a process's log-ratio that is enough, over the limit: under the default one, processes differ by
-more."""
+"""Standard error of a process's log-ratio that is enough, over the limit."""
+
+MOST_ERROR = 0.005
+"""The largest that is enough under any limit: about what processes on a GPU differ by, and other questions than that of
+the limit are asked of the same blocks."""
 
 SINGLE_CALLS = 21
 """Calls whose median is the wall time of one."""
@@ -126,7 +129,8 @@ def fit_plan(plan: Plan, device: torch.device, *, limit: float = 0.0) -> Plan:
     """
     if device.type != "cuda":
         return plan
-    return replace(plan, block_seconds=max(plan.block_seconds, GPU_BLOCK_SECONDS), enough_error=ENOUGH_OF_LIMIT * limit)
+    enough = min(ENOUGH_OF_LIMIT * limit, MOST_ERROR)
+    return replace(plan, block_seconds=max(plan.block_seconds, GPU_BLOCK_SECONDS), enough_error=enough)
 
 
 def time_single_calls(call: Callable[[], object], device: torch.device, calls: int = SINGLE_CALLS) -> float | None:

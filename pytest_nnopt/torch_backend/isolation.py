@@ -106,14 +106,14 @@ def rehearse_compilation(device: str) -> None:
 
 
 def _start_compiling_processes() -> None:
-    """Start the processes in which torch compiles kernels for a GPU: until they have imported it, kernels wait in line.
+    """Start the processes in which torch compiles kernels for a GPU, where it would: they import while this one does.
 
-    Where torch starts them in another way, it does so itself.
+    Of a torch that cannot be asked to, they start with the first kernel.
     """
     with contextlib.suppress(Exception), warnings_not_raised():
-        from torch._inductor.async_compile import AsyncCompile
+        from torch._inductor.async_compile import maybe_warm_pool
 
-        AsyncCompile.use_process_pool()  # type: ignore[no-untyped-call]
+        maybe_warm_pool()
 
 
 def reset_compiler() -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.side import Side
 
 _DIGITS = 8
-_CHUNK_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 20
+"""Part of what a digest is: other chunks give other digests than those that baselines hold."""
 
 
 def seed_generators(seed: int) -> None:
@@ -44,32 +45,28 @@ def origin_of(side: Side) -> dict[str, str]:
 
 
 def _digest(named: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """Digest the digests of all pieces, which as many threads make as torch computes with: large models take long."""
+    """Digest what each tensor is, and its chunks' digests, made by as many threads as torch computes with."""
     digest = hashlib.blake2b()
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        for found in threads.map(_digest_piece, _pieces(named)):
-            digest.update(found)
+        for name, tensor in named:
+            digest.update(f"{name} {tensor.dtype} {tensor.layout} {_shape_of(tensor)}".encode())
+            for chunk in threads.map(_digest_chunk, _chunks_of(tensor)):
+                digest.update(chunk)
     return digest.hexdigest()[:_DIGITS]
 
 
-def _pieces(named: Iterable[tuple[str, torch.Tensor]]) -> Iterator[str | torch.Tensor]:
-    """Yield what each tensor is, and where it has plain bytes these: in chunks, or whole where a copy must be made."""
-    for name, tensor in named:
-        yield f"{name} {tensor.dtype} {tensor.layout} {'' if tensor.is_nested else list(tensor.shape)}"
-        if tensor.is_nested or tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-            continue
-        is_copied = not tensor.is_contiguous() or tensor.is_conj() or tensor.is_neg()
-        yield from (tensor,) if is_copied else torch.split(_bytes_of(tensor), _CHUNK_BYTES)
+def _shape_of(tensor: torch.Tensor) -> list[int]:
+    return [] if tensor.is_nested else list(tensor.shape)
 
 
-def _digest_piece(piece: str | torch.Tensor) -> bytes:
-    chunks = [piece.encode()] if isinstance(piece, str) else torch.split(_bytes_of(piece), _CHUNK_BYTES)
-    return b"".join(map(_digest_chunk, chunks))
+def _chunks_of(tensor: torch.Tensor) -> Iterator[np.ndarray]:
+    """Yield a tensor's bytes on the host; none of one whose elements have no plain bytes."""
+    if tensor.is_nested or tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        return
+    flat = tensor.detach().resolve_conj().resolve_neg().reshape(-1).contiguous().view(torch.uint8)
+    for chunk in torch.split(flat, _CHUNK_BYTES):
+        yield chunk.cpu().numpy()
 
 
-def _digest_chunk(chunk: bytes | torch.Tensor) -> bytes:
-    return hashlib.blake2b(chunk.cpu().numpy().data if isinstance(chunk, torch.Tensor) else chunk).digest()
-
-
-def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().resolve_conj().resolve_neg().reshape(-1).contiguous().view(torch.uint8)
+def _digest_chunk(chunk: np.ndarray) -> bytes:
+    return hashlib.blake2b(chunk.data).digest()

@@ -56,7 +56,7 @@ def time_sides(
     device: torch.device,
     plan: Plan,
     *,
-    limit: float = 0.0,
+    limit: float,
     has_cold_cache: bool = False,
     turn: Callable[[], None] | None = None,
     team: Together | None = None,

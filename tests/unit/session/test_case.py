@@ -1,15 +1,21 @@
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
 
-from pytest_nnopt.config import CaseConfig, CompileConfig
+from pytest_nnopt.config import CaseConfig, CompileConfig, LimitsConfig
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.session import case
+from pytest_nnopt.measurement.engine import Plan
+from pytest_nnopt.session import case, ranked
 from pytest_nnopt.session.case import CaseRun
+from pytest_nnopt.session.ranked import RankedRun
 from pytest_nnopt.torch_backend.pair import PairRequest
+
+if TYPE_CHECKING:
+    from pytest_nnopt.torch_backend.team import Team
 
 
 @pytest.fixture
@@ -41,6 +47,24 @@ def test_nothing_is_rehearsed_for_another_compiler_or_the_test_s_own_candidate(l
     build("aot_eager")
     build(candidate=torch.relu)
     assert log == ["compile"]
+
+
+@pytest.mark.parametrize("is_ranked", [False, True])
+def test_times_are_taken_for_the_case_s_limit(monkeypatch: pytest.MonkeyPatch, is_ranked: bool) -> None:
+    class Asked(Exception):
+        pass
+
+    def time_sides(*_: object, limit: float, **__: object) -> None:
+        raise Asked(limit)
+
+    monkeypatch.setattr(ranked if is_ranked else case, "time_sides", time_sides)
+    request = PairRequest(torch.nn.ReLU(), (torch.ones(2),), candidate=torch.relu)
+    config = CaseConfig(limits=LimitsConfig(latency=0.07))
+    alone = SimpleNamespace(size=1, rank=0, is_lead=True, gather=lambda value: [value], meet=lambda: None)
+    run = RankedRun(cast("Team", alone), request, config) if is_ranked else CaseRun(request, config)
+    with pytest.raises(Asked, match=r"0\.07"):
+        run.measure_process(Plan())
+    run.close()
 
 
 @pytest.mark.parametrize("error", [MeasurementError("no compile time"), torch.cuda.OutOfMemoryError("no room")])

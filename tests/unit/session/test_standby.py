@@ -113,9 +113,17 @@ def test_what_torch_and_pytest_set_as_they_go_is_no_other_environment(
 ) -> None:
     standby = Standby(LAUNCH)
     standby.call("a", os.environ)
-    for name in ("PYTEST_CURRENT_TEST", "CUDA_MODULE_LOADING", "TRITON_CACHE_DIR", "TRITON_PTXAS_PATH"):
+    for name in ("PYTEST_CURRENT_TEST", "CUDA_MODULE_LOADING", "TRITON_CACHE_DIR"):
         monkeypatch.setenv(name, "set meanwhile")
+    monkeypatch.setenv("TRITON_PTXAS_PATH", "/site-packages/torch/bin/ptxas")
     assert standby.take(LAUNCH, "a") is started[0]  # type: ignore[comparison-overlap]
+
+
+def test_an_assembler_that_is_not_torchs_own_is_another_environment(started: list[FakeProcess]) -> None:
+    standby = Standby(LAUNCH)
+    for path in ("/site-packages/torch/bin/ptxas", "/usr/local/cuda/bin/ptxas"):
+        standby.call("a", {"TRITON_PTXAS_PATH": path})
+    assert len(started) == 2
 
 
 def test_it_stays_for_the_tests_that_are_named(started: list[FakeProcess]) -> None:

@@ -19,6 +19,8 @@ class FakeCase:
 
     def __init__(self, line: Channel) -> None:
         self.log: list[str] = []
+        self.frozen = 0
+        self.built: list[list[int]] = []
         self._line = line
 
     def rehearse(self) -> None:
@@ -28,11 +30,14 @@ class FakeCase:
 
     def prepare_timing(self, cache_dir: Path) -> None:
         self.log.append(f"builds in {cache_dir}")
+        self.frozen = gc.get_freeze_count()
+        self.built += ([number] for number in range(10))  # frozen as well, afterwards
 
 
 @contextlib.contextmanager
 def unfrozen() -> Iterator[None]:
-    """Let the collector see everything again in the end."""
+    """Let the collector see everything, now and again in the end."""
+    gc.unfreeze()
     try:
         yield
     finally:
@@ -49,7 +54,7 @@ def test_a_worker_rehearses_while_it_is_not_told_anything(monkeypatch: pytest.Mo
             role.serve(case)  # type: ignore[arg-type]
         assert case.log == ["rehearses", "builds in cache"]
         assert isinstance(line.receive(timeout_seconds=1), Ready)
-        assert gc.get_freeze_count()
+        assert 0 < case.frozen < gc.get_freeze_count()
         assert role.is_done
 
 

@@ -30,7 +30,7 @@ def test_the_same_bits_have_the_same_digests() -> None:
     assert origin_of(side_of(linear(), x)) == origin_of(side_of(linear(), x.T.contiguous().T))
 
 
-def test_the_same_bits_have_the_same_digests_in_any_number_of_pieces_and_threads(
+def test_the_same_bits_in_several_chunks_have_the_same_digests_for_any_number_of_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(origin, "_CHUNK_BYTES", 8)
@@ -39,6 +39,16 @@ def test_the_same_bits_have_the_same_digests_in_any_number_of_pieces_and_threads
     with thread_count(2):
         assert origin_of(side_of(linear(), x.T.contiguous().T)) == first
     assert origin_of(side_of(linear(), x.flip(1)))["inputs"] != first["inputs"]
+
+
+def test_a_digest_is_what_baselines_hold_of_the_same_bits() -> None:
+    assert origin_of(Side(torch.neg, (torch.arange(1 << 19, dtype=torch.float32),)))["inputs"] == "46e6ec8e"
+
+
+def test_a_view_that_is_conjugated_when_read_counts_by_what_is_read() -> None:
+    x = torch.tensor([1 + 2j])
+    assert origin_of(Side(torch.neg, (x.conj(),))) == origin_of(Side(torch.neg, (x.conj().resolve_conj(),)))
+    assert origin_of(Side(torch.neg, (x.conj(),))) != origin_of(Side(torch.neg, (x,)))
 
 
 def test_each_digest_tells_its_own_part() -> None:
