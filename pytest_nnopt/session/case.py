@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from pytest_nnopt.numerics import NumericsComparison
     from pytest_nnopt.torch_backend.pair import PairRequest
     from pytest_nnopt.torch_backend.side import Side
+    from pytest_nnopt.torch_backend.team import Team
+    from pytest_nnopt.torch_backend.timing import Timed
     from pytest_nnopt.verdict import Observed
 
 _ResultT = TypeVar("_ResultT")
@@ -218,17 +220,26 @@ class CaseRun:
         device = device_of(self.reference)
         lock = self._exclusively(device) if turn is None else contextlib.nullcontext()
         with lock, torch_kept_quiet():
-            timed = time_sides(
-                [self.reference],
-                [candidate],
-                device,
-                plan,
-                limit=self._config.limits.latency_on(device.type),
-                has_cold_cache=self.has_cold_cache,
-                turn=turn,
-            )
+            timed = self._time_sides(candidate, plan, turn=turn)
         self.timing = (*self.timing, record_process(timed))
         return self.timing
+
+    def _time_sides(
+        self, candidate: Side, plan: Plan, *, turn: Callable[[], None] | None = None, team: Team | None = None
+    ) -> Timed:
+        """Time the reference and a candidate for this case's limit."""
+        device = device_of(self.reference)
+        limit = self._config.limits.latency_on(device.type)
+        return time_sides(
+            [self.reference],
+            [candidate],
+            device,
+            plan,
+            limit=limit,
+            has_cold_cache=self.has_cold_cache,
+            turn=turn,
+            team=team,
+        )
 
     @cached_property
     def memory(self) -> MemoryRecord | None:

@@ -28,7 +28,6 @@ from pytest_nnopt.torch_backend.facts import device_key
 from pytest_nnopt.torch_backend.pair import device_of
 from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
 from pytest_nnopt.torch_backend.threads import default_threads
-from pytest_nnopt.torch_backend.timing import time_sides
 
 if TYPE_CHECKING:
     import torch
@@ -141,15 +140,7 @@ class RankedRun(CaseRun):
         device = device_of(self.reference)
         plan = replace(plan, block_seconds=BLOCK_SECONDS)
         with self._exclusively(device), torch_kept_quiet():
-            timed = time_sides(
-                [self.reference],
-                [candidate],
-                device,
-                plan,
-                limit=self._config.limits.latency_on(device.type),
-                has_cold_cache=self.has_cold_cache,
-                team=self.team,
-            )
+            timed = self._time_sides(candidate, plan, team=self.team)
         self.timing = (*self.timing, join_processes(self.team.gather(record_process(timed))))
         return self.timing
 

@@ -9,7 +9,7 @@ import torch
 from pytest_nnopt.config import CaseConfig, CompileConfig, LimitsConfig
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.measurement.engine import Plan
-from pytest_nnopt.session import case, ranked
+from pytest_nnopt.session import case
 from pytest_nnopt.session.case import CaseRun
 from pytest_nnopt.session.ranked import RankedRun
 from pytest_nnopt.torch_backend.pair import PairRequest
@@ -57,7 +57,7 @@ def test_times_are_taken_for_the_case_s_limit(monkeypatch: pytest.MonkeyPatch, i
     def time_sides(*_: object, limit: float, **__: object) -> None:
         raise Asked(limit)
 
-    monkeypatch.setattr(ranked if is_ranked else case, "time_sides", time_sides)
+    monkeypatch.setattr(case, "time_sides", time_sides)
     request = PairRequest(torch.nn.ReLU(), (torch.ones(2),), candidate=torch.relu)
     config = CaseConfig(limits=LimitsConfig(latency=0.07))
     alone = SimpleNamespace(size=1, rank=0, is_lead=True, gather=lambda value: [value], meet=lambda: None)
