@@ -34,6 +34,7 @@ DECISIVE_FIELDS = (
     "cuda",
     "triton",
     "cold_cache",
+    "warm_calls",
     "matmul_precision",
     "deterministic",
     "backend_flags",
@@ -41,8 +42,9 @@ DECISIVE_FIELDS = (
 )
 """Fields that must agree before times or counters are compared; of versions, major and minor part."""
 
-_LATER_FIELDS = ("backend_flags", "cold_cache")
-"""Decisive fields that fingerprints once lacked: where there is nothing to tell, what they were recorded for counts."""
+_LATER_FIELDS = ("backend_flags", "cold_cache", "warm_calls")
+"""Decisive fields that fingerprints once lacked: where there is nothing to tell, what they were recorded for counts.
+``warm_calls``: a call that is not timed comes before each timing of short ones."""
 
 GRAPH_FIELDS = ("device", "torch", "matmul_precision", "deterministic", "compiler_settings")
 """Fields that must agree before the counters of captured graphs are compared; no machine's speed is among them."""

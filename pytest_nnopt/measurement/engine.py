@@ -57,6 +57,9 @@ class Plan:
         warmup_max_seconds: time after which measuring starts although the times have not settled.
         max_dropped_blocks: disturbed blocks that are thrown away. Later ones are kept: a disturbance that does not
             end is the machine's state, and a sample that has dropped this many says so.
+        warm_call_seconds: a call that takes less is made once, untimed, before each timing of it. Else the first call
+            of a timing would meet what the other variants left in the caches, and what that makes of a figure would
+            hang on the number of calls, which chance decides. 0 has none made.
         enough_error: standard error of the candidate's log-ratios to the other variants, as the blocks know it, at
             which the sample is complete before ``max_blocks``: more would be wasted on what is asked.
             It must hold at two looks in a row, since the smallest of several errors is too small. 0 is never.
@@ -72,6 +75,7 @@ class Plan:
     max_seconds: float = 5.0
     warmup_max_seconds: float = 2.0
     max_dropped_blocks: int = 20
+    warm_call_seconds: float = 0.01
     enough_error: float = 0.0
     seed: int = 0
 
@@ -193,7 +197,7 @@ class CaseTimer:
             raise MeasurementError("no block was measured yet; call run_block before sample")
         return ProcessSample(
             blocks=tuple(self._blocks),
-            calls_per_block={variant: 2 * count for variant, count in self._warmup.counts.items()},
+            calls_per_block={variant: 2 * count for variant, count in self._warmup.pace.counts.items()},
             warmup_seconds=self._warmup.seconds,
             is_steady=self._warmup.is_steady,
             dropped_blocks=self.dropped_blocks,
@@ -201,13 +205,13 @@ class CaseTimer:
 
     def _time_block(self) -> Block:
         assert self._warmup is not None
-        counts = self._warmup.counts
+        pace = self._warmup.pace
         order = self._random.sample(list(self._calls), len(self._calls))
         drawn = {variant: self._random.choice(copies) for variant, copies in self._calls.items()}
         seconds = dict.fromkeys(order, 0.0)
         for variant in order + order[::-1]:
-            seconds[variant] += self._clock.time_calls(drawn[variant], counts[variant])
-        return Block({variant: seconds[variant] / (2 * counts[variant]) for variant in self._calls})
+            seconds[variant] += pace.time(variant, drawn[variant], self._clock)
+        return Block({variant: seconds[variant] / 2 for variant in self._calls})
 
 
 def measure_case(
@@ -260,10 +264,35 @@ def paused_collector() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Warmup:
-    """How warm-up ended: its seconds behind the first calls, and the calls one timing of each variant makes now on."""
+class _Pace:
+    """How one timing goes.
+
+    Attributes:
+        counts: how many calls of each variant it times.
+        warmed: the variants that are called once before, untimed.
+    """
 
     counts: Mapping[Variant, int]
+    warmed: frozenset[Variant]
+
+    @classmethod
+    def of(cls, seconds_per_call: Mapping[Variant, float], plan: Plan) -> _Pace:
+        """Return the pace at which a timing takes half of a block."""
+        counts = {variant: _calls_within(plan.block_seconds / 2, one) for variant, one in seconds_per_call.items()}
+        return cls(counts, frozenset(v for v, one in seconds_per_call.items() if one < plan.warm_call_seconds))
+
+    def time(self, variant: Variant, call: Call, clock: Clock) -> float:
+        """Return the seconds that a call takes on average."""
+        if variant in self.warmed:
+            clock.time_calls(call, 1)
+        return clock.time_calls(call, self.counts[variant]) / self.counts[variant]
+
+
+@dataclass(frozen=True, slots=True)
+class _Warmup:
+    """How warm-up ended: its seconds behind the first calls, and the pace of each timing now on."""
+
+    pace: _Pace
     seconds: float
     is_steady: bool
 
@@ -276,27 +305,22 @@ def _warm_up(calls: Mapping[Variant, Sequence[Call]], clock: Clock, plan: Plan, 
     caches, lazy initialisation and rising clocks make code faster; what gets slower is drift, which the blocks'
     mirrored order answers. The last window also gives the calls per timing.
     """
-    target_seconds = plan.block_seconds / 2
     _call_each_copy(calls, clock)
     start = clock.now()
     for _ in range(FIRST_CALLS - 1):
         if clock.now() - start < plan.warmup_max_seconds:
             _call_each_copy(calls, clock)
-    counts = {variant: _calibrate(copies[0], clock, target_seconds) for variant, copies in calls.items()}
+    target_seconds = plan.block_seconds / 2
+    pace = _Pace.of({variant: _calibrate(copies[0], clock, target_seconds) for variant, copies in calls.items()}, plan)
     rounds: list[Mapping[Variant, float]] = []
     is_steady = False
     while not is_steady and clock.now() - start < plan.warmup_max_seconds:
-        rounds.append(
-            {
-                variant: clock.time_calls(random.choice(copies), counts[variant]) / counts[variant]
-                for variant, copies in calls.items()
-            }
-        )
+        rounds.append({v: pace.time(v, random.choice(copies), clock) for v, copies in calls.items()})
         is_steady = _is_steady(rounds)
     recent = rounds[-WARMUP_WINDOW:]
     if recent:
-        counts = {v: _calls_within(target_seconds, statistics.median(r[v] for r in recent)) for v in calls}
-    return _Warmup(counts=counts, seconds=clock.now() - start, is_steady=is_steady)
+        pace = _Pace.of({v: statistics.median(r[v] for r in recent) for v in calls}, plan)
+    return _Warmup(pace, seconds=clock.now() - start, is_steady=is_steady)
 
 
 def _call_each_copy(calls: Mapping[Variant, Sequence[Call]], clock: Clock) -> None:
@@ -305,12 +329,12 @@ def _call_each_copy(calls: Mapping[Variant, Sequence[Call]], clock: Clock) -> No
             clock.time_calls(call, 1)
 
 
-def _calibrate(call: Call, clock: Clock, target_seconds: float) -> int:
-    """Return how many calls take about ``target_seconds``, doubling until a timing is long enough to tell."""
+def _calibrate(call: Call, clock: Clock, target_seconds: float) -> float:
+    """Return about how long a call takes: of as many, doubled each time, as take half of ``target_seconds``."""
     count = 1
     while (seconds := clock.time_calls(call, count)) < target_seconds / 2 and count < MAX_CALLS:
         count *= 2
-    return _calls_within(target_seconds, seconds / count)
+    return seconds / count
 
 
 def _calls_within(target_seconds: float, seconds_per_call: float) -> int:

@@ -129,8 +129,12 @@ def fit_plan(plan: Plan, device: torch.device, *, limit: float = 0.0) -> Plan:
     """
     if device.type != "cuda":
         return plan
-    enough = min(ENOUGH_OF_LIMIT * limit, MOST_ERROR)
-    return replace(plan, block_seconds=max(plan.block_seconds, GPU_BLOCK_SECONDS), enough_error=enough)
+    return replace(
+        plan,
+        block_seconds=max(plan.block_seconds, GPU_BLOCK_SECONDS),
+        warm_call_seconds=0.0,
+        enough_error=min(ENOUGH_OF_LIMIT * limit, MOST_ERROR),
+    )
 
 
 def time_single_calls(call: Callable[[], object], device: torch.device, calls: int = SINGLE_CALLS) -> float | None:

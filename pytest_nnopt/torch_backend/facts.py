@@ -44,8 +44,8 @@ def current_environment(device: torch.device, *, has_cold_cache: bool = False) -
         "compiler_settings": _compiler_settings(),
     }
     if device.type == "cuda":
-        facts |= _gpu_facts(device) | ({"cold_cache": True} if has_cold_cache else {})
-    return Environment(facts)
+        return Environment(facts | _gpu_facts(device) | ({"cold_cache": True} if has_cold_cache else {}))
+    return Environment(facts | {"warm_calls": True})
 
 
 def device_key(device: torch.device) -> str:

@@ -72,6 +72,36 @@ def test_work_without_cost_ends_at_the_call_cap(clock: FakeClock, monkeypatch: p
     assert sample.calls_per_block == {REFERENCE: 200}
 
 
+def make_crowded_work(clock: FakeClock, seconds: float, cold_seconds: float) -> Work:
+    """Return two variants whose call takes longer after one of the other, which had the caches to itself."""
+    last = [""]
+
+    def costs(name: str) -> Callable[[float, int], float]:
+        def cost(_now: float, _index: int) -> float:
+            is_cold, last[0] = last[0] != name, name
+            return seconds + cold_seconds * is_cold
+
+        return cost
+
+    return make_work(clock, reference=costs("reference"), candidate=costs("candidate"))
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(1.01e-3, 2), (0.9e-3, 4)])
+def test_what_others_leave_in_the_caches_counts_at_no_number_of_calls(
+    clock: FakeClock, seconds: float, calls: int
+) -> None:
+    sample = measure(clock, make_crowded_work(clock, seconds, 0.2e-3))
+    assert sample.calls_per_block[CANDIDATE] == calls
+    assert sample.seconds(CANDIDATE) == pytest.approx([seconds] * 12)
+
+
+def test_a_long_call_is_not_made_for_nothing(clock: FakeClock) -> None:
+    sample = measure(clock, make_crowded_work(clock, 30e-3, 0.2e-3))
+    assert statistics.fmean(sample.seconds(CANDIDATE)) == pytest.approx(30.1e-3, rel=2e-3)
+    measure(clock, works := make_work(clock, reference=30e-3), Plan(max_blocks=10, warmup_max_seconds=1e-9))
+    assert works[REFERENCE][0].calls < 30
+
+
 def test_block_order_is_mirrored_and_shuffled(clock: FakeClock) -> None:
     calls = make_work(clock, reference=1e-3, candidate=1e-3, yardstick=1e-3)
     timer = CaseTimer(calls, clock, Plan(), random=Random(3))
@@ -230,7 +260,8 @@ def test_cases_take_turns_block_by_block(clock: FakeClock) -> None:
     clock.timings.clear()
     samples = measure_cases(timers)
     assert [len(sample.blocks) for sample in samples] == [2, 3, 4]
-    turns = [next(i for i, work in enumerate(works) if call in work[REFERENCE]) for call, _ in clock.timings[::2]]
+    blocks = clock.timings[::4]  # two timings, each with a call before it
+    turns = [next(i for i, work in enumerate(works) if call in work[REFERENCE]) for call, _ in blocks]
     assert turns == [0, 1, 2, 0, 1, 2, 1, 2, 2]
 
 
