@@ -66,6 +66,7 @@ def test_a_field_that_fingerprints_once_lacked_keeps_what_was_recorded_comparabl
     assert make_environment(backend_flags=None).digest == here.digest
     assert make_environment(cold_cache=None).digest == here.digest
     assert make_environment(backend_flags="cudnn.benchmark=True").digest != here.digest
+    assert make_environment(warm_calls=True).digest != here.digest
 
 
 def test_versions_matter_up_to_their_minor_part() -> None:
