@@ -24,8 +24,10 @@ class FakeClock:
     def now(self) -> float:
         return self.seconds
 
-    def time_calls(self, call: Callable[[], object], count: int) -> float:
+    def time_calls(self, call: Callable[[], object], count: int, *, warm_calls: int = 0) -> float:
         self.timings.append((call, count))
+        for _ in itertools.repeat(None, warm_calls):
+            call()
         start = self.seconds
         for _ in itertools.repeat(None, count):
             call()

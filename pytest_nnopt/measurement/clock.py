@@ -13,10 +13,12 @@ class Clock(Protocol):
         """Return a monotone host time in seconds, for budgets."""
         ...
 
-    def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """Run ``call`` ``count`` times and return the seconds they took together.
+    def time_calls(self, call: Callable[[], object], count: int, *, warm_calls: int = 0) -> float:
+        """Run ``call`` ``warm_calls`` times and then ``count`` times, and return the seconds the latter took together.
 
-        Work queued on the device before is finished first, and the time includes all work the calls queue.
+        Work queued on the device before is finished first, and the time includes all work that the timed calls queue.
+        Nothing comes between the untimed calls and the timed ones: where a device works on what the host has queued,
+        it need not wait for the first of these.
         """
         ...
 

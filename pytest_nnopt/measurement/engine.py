@@ -35,10 +35,8 @@ WARMUP_WINDOW = 5
 WARMUP_TOLERANCE = 0.03
 """A variant that got faster by more than this fraction from one window to the next is still warming up."""
 
-LEAST_TELLING_BLOCKS = 16
-"""Blocks whose scatter says how well they know the ratio, before which ``Plan.enough_error`` ends nothing."""
-
 _BLOCKS_BETWEEN_LOOKS = 4
+"""At how well the blocks know the ratio, from ``Plan.min_blocks`` on."""
 
 MAX_CALLS = 1_000_000
 """Most calls in one timing, whatever the clock says."""
@@ -58,8 +56,10 @@ class Plan:
         max_dropped_blocks: disturbed blocks that are thrown away. Later ones are kept: a disturbance that does not
             end is the machine's state, and a sample that has dropped this many says so.
         warm_call_seconds: a call that takes less is made once, untimed, before each timing of it. Else the first call
-            of a timing would meet what the other variants left in the caches, and what that makes of a figure would
-            hang on the number of calls, which chance decides. 0 has none made.
+            of a timing would meet what the other variants left in the caches, and an idle GPU, and what that makes of
+            a figure would hang on the number of calls, which chance decides. Of a call up to twice as long some
+            timings have one, the fewer the longer it takes, so that no border makes processes of two kinds.
+            0 has none made.
         enough_error: standard error of the candidate's log-ratios to the other variants, as the blocks know it, at
             which the sample is complete before ``max_blocks``: more would be wasted on what is asked.
             It must hold at two looks in a row, since the smallest of several errors is too small. 0 is never.
@@ -148,8 +148,8 @@ class CaseTimer:
 
     @property
     def _knows_enough(self) -> bool:
-        count, least = len(self._blocks), max(LEAST_TELLING_BLOCKS, self._plan.min_blocks)
-        if not self._plan.enough_error or count < least + _BLOCKS_BETWEEN_LOOKS or count % _BLOCKS_BETWEEN_LOOKS:
+        count, beyond = len(self._blocks), len(self._blocks) - self._plan.min_blocks
+        if not self._plan.enough_error or beyond <= 0 or beyond % _BLOCKS_BETWEEN_LOOKS:
             return False
         return all(
             self._error_of(looked_at) <= self._plan.enough_error for looked_at in (count - _BLOCKS_BETWEEN_LOOKS, count)
@@ -208,9 +208,11 @@ class CaseTimer:
         pace = self._warmup.pace
         order = self._random.sample(list(self._calls), len(self._calls))
         drawn = {variant: self._random.choice(copies) for variant, copies in self._calls.items()}
+        luck = self._random.random()
         seconds = dict.fromkeys(order, 0.0)
-        for variant in order + order[::-1]:
-            seconds[variant] += pace.time(variant, drawn[variant], self._clock)
+        for half, chance in ((order, luck), (order[::-1], 1 - luck)):
+            for variant in half:
+                seconds[variant] += pace.time(variant, drawn[variant], self._clock, chance)
         return Block({variant: seconds[variant] / 2 for variant in self._calls})
 
 
@@ -269,23 +271,29 @@ class _Pace:
 
     Attributes:
         counts: how many calls of each variant it times.
-        warmed: the variants that are called once before, untimed.
+        warm_shares: of the timings of each variant, how many have an untimed call before, as a fraction.
     """
 
     counts: Mapping[Variant, int]
-    warmed: frozenset[Variant]
+    warm_shares: Mapping[Variant, float]
 
     @classmethod
     def of(cls, seconds_per_call: Mapping[Variant, float], plan: Plan) -> _Pace:
         """Return the pace at which a timing takes half of a block."""
         counts = {variant: _calls_within(plan.block_seconds / 2, one) for variant, one in seconds_per_call.items()}
-        return cls(counts, frozenset(v for v, one in seconds_per_call.items() if one < plan.warm_call_seconds))
+        return cls(counts, {v: _warm_share(one, plan.warm_call_seconds) for v, one in seconds_per_call.items()})
 
-    def time(self, variant: Variant, call: Call, clock: Clock) -> float:
-        """Return the seconds that a call takes on average."""
-        if variant in self.warmed:
-            clock.time_calls(call, 1)
-        return clock.time_calls(call, self.counts[variant]) / self.counts[variant]
+    def time(self, variant: Variant, call: Call, clock: Clock, chance: float) -> float:
+        """Return the seconds that a call takes on average.
+
+        Args:
+            variant: whose pace counts.
+            call: what is timed.
+            clock: times it.
+            chance: from 0 to 1; an untimed call comes before where it is below the variant's share.
+        """
+        warm_calls = int(chance < self.warm_shares[variant])
+        return clock.time_calls(call, self.counts[variant], warm_calls=warm_calls) / self.counts[variant]
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +323,7 @@ def _warm_up(calls: Mapping[Variant, Sequence[Call]], clock: Clock, plan: Plan, 
     rounds: list[Mapping[Variant, float]] = []
     is_steady = False
     while not is_steady and clock.now() - start < plan.warmup_max_seconds:
-        rounds.append({v: pace.time(v, random.choice(copies), clock) for v, copies in calls.items()})
+        rounds.append({v: pace.time(v, random.choice(copies), clock, chance=0) for v, copies in calls.items()})
         is_steady = _is_steady(rounds)
     recent = rounds[-WARMUP_WINDOW:]
     if recent:
@@ -332,9 +340,14 @@ def _call_each_copy(calls: Mapping[Variant, Sequence[Call]], clock: Clock) -> No
 def _calibrate(call: Call, clock: Clock, target_seconds: float) -> float:
     """Return about how long a call takes: of as many, doubled each time, as take half of ``target_seconds``."""
     count = 1
-    while (seconds := clock.time_calls(call, count)) < target_seconds / 2 and count < MAX_CALLS:
+    while (seconds := clock.time_calls(call, count, warm_calls=1)) < target_seconds / 2 and count < MAX_CALLS:
         count *= 2
     return seconds / count
+
+
+def _warm_share(seconds_per_call: float, border_seconds: float) -> float:
+    """Return how many timings have an untimed call before: all below the border, none from twice as long on."""
+    return min(max(2 - seconds_per_call / border_seconds, 0.0), 1.0) if border_seconds else 0.0
 
 
 def _calls_within(target_seconds: float, seconds_per_call: float) -> int:

@@ -50,10 +50,10 @@ class TeamClock:
         """Return the latest of the ranks' times."""
         return self._team.largest(self._clock.now())
 
-    def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """Start on all ranks together, and return the seconds of the slowest."""
+    def time_calls(self, call: Callable[[], object], count: int, *, warm_calls: int = 0) -> float:
+        """Start on all ranks together, with the untimed calls, and return the seconds of the slowest."""
         self._team.meet()
-        return self._team.largest(self._clock.time_calls(call, count))
+        return self._team.largest(self._clock.time_calls(call, count, warm_calls=warm_calls))
 
 
 class TeamWatch:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pytest_nnopt.measurement.clock import Clock
     from pytest_nnopt.measurement.engine import Plan
 
-GPU_BLOCK_SECONDS = 0.01
-"""Time one block gives to one variant on a GPU, where a timing begins on an idle device: what the host takes to launch
-the first call must be little beside the whole, or it is the host's pace that is measured."""
+GPU_WARM_CALL_SECONDS = 0.02
+"""``Plan.warm_call_seconds`` on a GPU, where what the host takes to get ahead of an idle device comes on top of what is
+in the caches: a hundredth of a call of this length."""
 
 ENOUGH_OF_LIMIT = 0.1
 """Standard error of a process's log-ratio that is enough, over the limit."""
@@ -39,9 +39,11 @@ class WallClock:
         """Return the performance counter in seconds."""
         return time.perf_counter()
 
-    def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """Run ``call`` ``count`` times and return the seconds together, with a loop cost below 0.1 µs a call."""
+    def time_calls(self, call: Callable[[], object], count: int, *, warm_calls: int = 0) -> float:
+        """Return the seconds of ``count`` calls together, with a loop cost below 0.1 µs a call."""
         repeats = itertools.repeat(None, count)
+        for _ in range(warm_calls):
+            call()
         start = time.perf_counter_ns()
         for _ in repeats:
             call()
@@ -55,7 +57,7 @@ class CudaTiming:
     Attributes:
         event_seconds: between two events of the stream: from when the GPU reached the first call to when it finished
             the last, gaps between kernels included.
-        host_seconds: from the first call's start on the host until the GPU was done.
+        host_seconds: from the first call's start on the host, timed or not, until the GPU was done.
     """
 
     event_seconds: float
@@ -79,19 +81,25 @@ class CudaClock:
         """Return the host's performance counter in seconds."""
         return time.perf_counter()
 
-    def time_calls(self, call: Callable[[], object], count: int) -> float:
+    def time_calls(self, call: Callable[[], object], count: int, *, warm_calls: int = 0) -> float:
         """Return ``time_both``'s event seconds, or with a cold cache the sum over the single calls."""
         if self._flush_buffer is not None:
-            return self._time_cold_calls(call, count, self._flush_buffer)
-        return self.time_both(call, count).event_seconds
+            return self._time_cold_calls(call, count, self._flush_buffer, warm_calls)
+        return self.time_both(call, count, warm_calls=warm_calls).event_seconds
 
-    def time_both(self, call: Callable[[], object], count: int) -> CudaTiming:
-        """Run ``call`` ``count`` times on an idle GPU and return the time by events and by the host's counter."""
+    def time_both(self, call: Callable[[], object], count: int, *, warm_calls: int = 0) -> CudaTiming:
+        """Run ``call`` on an idle GPU and return the time of ``count`` calls by events and by the host's counter.
+
+        Without an untimed call before them the GPU waits for what the host launches, from kernel to kernel, until the
+        host is ahead: hundreds of microseconds, of which chance makes more or less.
+        """
         with torch.cuda.device(self._device):
             first, last = _make_event(), _make_event()
             repeats = itertools.repeat(None, count)
             torch.cuda.synchronize(self._device)
             start = time.perf_counter_ns()
+            for _ in range(warm_calls):
+                call()
             first.record()
             for _ in repeats:
                 call()
@@ -100,10 +108,12 @@ class CudaClock:
             host_seconds = (time.perf_counter_ns() - start) * 1e-9
         return CudaTiming(event_seconds=_seconds_between(first, last), host_seconds=host_seconds)
 
-    def _time_cold_calls(self, call: Callable[[], object], count: int, buffer: torch.Tensor) -> float:
+    def _time_cold_calls(self, call: Callable[[], object], count: int, buffer: torch.Tensor, warm_calls: int) -> float:
         with torch.cuda.device(self._device):
             events = [(_make_event(), _make_event()) for _ in range(count)]
             torch.cuda.synchronize(self._device)
+            for _ in range(warm_calls):
+                call()
             for first, last in events:
                 buffer.zero_()
                 first.record()
@@ -119,20 +129,19 @@ def make_clock(device: torch.device, *, has_cold_cache: bool = False) -> Clock:
 
 
 def fit_plan(plan: Plan, device: torch.device, *, limit: float = 0.0) -> Plan:
-    """Return a plan whose timings are long enough for the clock of ``device``.
+    """Return a plan that fits the clock of ``device``.
 
     Args:
-        plan: as it is on a CPU.
+        plan: as it is on a CPU; a GPU has a ``warm_call_seconds`` of its own, unless that is 0.
         device: where the calls compute.
-        limit: the slowdown to be told from none, as a fraction: on a GPU, whose blocks are long, no more of them are
-            measured than that takes. 0 has all of them measured.
+        limit: the slowdown to be told from none, as a fraction: on a GPU, where the blocks of a process differ by
+            little, no more of them are measured than that takes. 0 has all of them measured.
     """
     if device.type != "cuda":
         return plan
     return replace(
         plan,
-        block_seconds=max(plan.block_seconds, GPU_BLOCK_SECONDS),
-        warm_call_seconds=0.0,
+        warm_call_seconds=GPU_WARM_CALL_SECONDS if plan.warm_call_seconds else 0.0,
         enough_error=min(ENOUGH_OF_LIMIT * limit, MOST_ERROR),
     )
 

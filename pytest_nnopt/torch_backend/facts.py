@@ -42,10 +42,11 @@ def current_environment(device: torch.device, *, has_cold_cache: bool = False) -
         "matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "compiler_settings": _compiler_settings(),
+        "warm_calls": True,
     }
     if device.type == "cuda":
-        return Environment(facts | _gpu_facts(device) | ({"cold_cache": True} if has_cold_cache else {}))
-    return Environment(facts | {"warm_calls": True})
+        facts |= _gpu_facts(device) | ({"cold_cache": True} if has_cold_cache else {})
+    return Environment(facts)
 
 
 def device_key(device: torch.device) -> str:

@@ -113,13 +113,13 @@ class RevisionClock:
         """Return the clock's seconds."""
         return self._clock.now()
 
-    def time_calls(self, call: Call, count: int) -> float:
+    def time_calls(self, call: Call, count: int, *, warm_calls: int = 0) -> float:
         """Return the seconds of ``count`` calls together."""
         own, other = (self._base, self._head) if id(call) in self._base_calls else (self._head, self._base)
         with own.active(), other.active():
             pass
         with own.active():
-            return self._clock.time_calls(call, count)
+            return self._clock.time_calls(call, count, warm_calls=warm_calls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class SimulatedClock:
     def now(self):
         return self._now
 
-    def time_calls(self, call, count):
+    def time_calls(self, call, count, *, warm_calls=0):
         seconds = count * cost(call) * self._random.lognormvariate(0, 0.01)
         self._now += seconds
         return seconds

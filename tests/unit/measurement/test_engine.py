@@ -48,7 +48,7 @@ def test_exact_costs_are_measured_exactly(clock: FakeClock) -> None:
     assert sample.dropped_blocks == 0
 
 
-@pytest.mark.parametrize(("scatter", "blocks"), [(0.0, 20), (0.05, 36), (0.5, 40)])
+@pytest.mark.parametrize(("scatter", "blocks"), [(0.0, 14), (0.05, 18), (0.5, 40)])
 def test_what_the_blocks_know_well_enough_is_measured_no_further(clock: FakeClock, scatter: float, blocks: int) -> None:
     chance = Random(3)
     calls = make_work(clock, reference=2e-4, candidate=lambda now, index: 1e-4 * math.exp(chance.gauss(0, scatter)))
@@ -100,6 +100,18 @@ def test_a_long_call_is_not_made_for_nothing(clock: FakeClock) -> None:
     assert statistics.fmean(sample.seconds(CANDIDATE)) == pytest.approx(30.1e-3, rel=2e-3)
     measure(clock, works := make_work(clock, reference=30e-3), Plan(max_blocks=10, warmup_max_seconds=1e-9))
     assert works[REFERENCE][0].calls < 30
+
+
+def test_no_border_makes_processes_of_two_kinds(clock: FakeClock) -> None:
+    def excess_of(seconds: float, seed: int) -> float:
+        plan = Plan(max_blocks=400, max_seconds=1e9, warm_call_seconds=0.01, seed=seed)
+        sample = measure_case(make_crowded_work(clock, seconds, 2e-3), clock, plan)
+        return statistics.fmean(sample.seconds(CANDIDATE)) - seconds
+
+    most = excess_of(20.1e-3, 0)
+    assert most > 1e-3
+    for share, seconds in ((0, 9.9e-3), (0.01, 10.1e-3), (0.5, 15e-3), (0.9, 19e-3)):
+        assert [excess_of(seconds, seed) for seed in range(8)] == pytest.approx([share * most] * 8, abs=0.1 * most)
 
 
 def test_block_order_is_mirrored_and_shuffled(clock: FakeClock) -> None:
@@ -165,8 +177,8 @@ def test_every_copy_is_called_before_anything_is_timed(clock: FakeClock) -> None
 def test_slow_copies_are_called_first_once_only(clock: FakeClock) -> None:
     copies = [FakeWork(clock, 3.0) for _ in range(3)]
     CaseTimer({CANDIDATE: copies}, clock, Plan(warmup_max_seconds=1.0)).warm_up()
-    # one more round begins within the time; calibration adds a call of the first copy
-    assert [copy.calls for copy in copies] == [3, 2, 2]
+    # one more round begins within the time; calibration adds two calls of the first copy
+    assert [copy.calls for copy in copies] == [4, 2, 2]
 
 
 def test_first_calls_may_compile_without_using_up_the_time(clock: FakeClock) -> None:
@@ -260,7 +272,7 @@ def test_cases_take_turns_block_by_block(clock: FakeClock) -> None:
     clock.timings.clear()
     samples = measure_cases(timers)
     assert [len(sample.blocks) for sample in samples] == [2, 3, 4]
-    blocks = clock.timings[::4]  # two timings, each with a call before it
+    blocks = clock.timings[::2]
     turns = [next(i for i, work in enumerate(works) if call in work[REFERENCE]) for call, _ in blocks]
     assert turns == [0, 1, 2, 0, 1, 2, 1, 2, 2]
 

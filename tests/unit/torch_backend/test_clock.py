@@ -31,6 +31,13 @@ def test_wall_clock_contains_the_calls_time() -> None:
     assert WallClock().time_calls(lambda: time.sleep(0.002), 2) >= 0.004
 
 
+def test_wall_clock_makes_warm_calls_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: len(calls) * 10**9)
+    assert WallClock().time_calls(lambda: calls.append(None), 2, warm_calls=1) == 2.0
+    assert len(calls) == 3
+
+
 def test_wall_clock_goes_forward() -> None:
     timer = WallClock()
     assert timer.now() <= timer.now()
@@ -42,11 +49,11 @@ def test_cpu_gets_the_wall_clock() -> None:
     assert time_single_calls(lambda: None, torch.device("cpu")) is None
 
 
-def test_timings_on_a_gpu_are_long_beside_its_start() -> None:
-    plan = Plan(block_seconds=0.003)
+def test_longer_calls_are_warmed_on_a_gpu_for_the_host_must_get_ahead() -> None:
+    plan = Plan(block_seconds=0.004)
     assert fit_plan(plan, torch.device("cpu")) == plan
-    assert fit_plan(plan, torch.device("cuda", 0)) == Plan(block_seconds=0.01, warm_call_seconds=0.0)
-    assert fit_plan(Plan(block_seconds=0.5), torch.device("cuda", 0)).block_seconds == 0.5
+    assert fit_plan(plan, torch.device("cuda", 0)) == Plan(block_seconds=0.004, warm_call_seconds=0.02)
+    assert fit_plan(Plan(warm_call_seconds=0.0), torch.device("cuda", 0)).warm_call_seconds == 0
 
 
 @pytest.mark.parametrize(("device", "limit", "error"), [("cpu", 0.02, 0), ("cuda", 0.02, 0.002), ("cuda", 0.5, 0.005)])
@@ -94,6 +101,14 @@ def test_cuda_clock_gives_the_time_between_events_and_on_the_host(monkeypatch: p
     assert timing.event_seconds == pytest.approx(0.006)
     assert timing.host_seconds > 0
     assert timer.now() <= timer.now()
+
+
+def test_warm_calls_are_made_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    assert CudaClock().time_calls(cuda.call, 5, warm_calls=2) == pytest.approx(0.010)
+    assert cuda.milliseconds == pytest.approx(7 * 2.0)
+    assert CudaClock(flushes_cache=True).time_calls(cuda.call, 5, warm_calls=2) == pytest.approx(0.010)
+    assert cuda.milliseconds == pytest.approx(14 * 2.0 + 5 * 100.0)
 
 
 def test_flushing_the_cache_is_not_in_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ def test_a_cpu_tells_every_decisive_field_that_it_has() -> None:
     assert environment.fields["torch"] == torch.__version__
     assert environment.fields["threads"] == torch.get_num_threads()
     assert environment.name.startswith("cpu-")
+    assert environment.fields["warm_calls"] is True
 
 
 def test_one_process_has_one_digest() -> None:
@@ -69,6 +70,7 @@ def test_determinism_changes_the_digest() -> None:
 def test_a_gpu_tells_its_name_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda package: f"{package} 3.5")
     fields = current_environment(GPU).fields
+    assert fields["warm_calls"] is True
     assert {name: fields[name] for name in VERSION_FIELDS} == {
         "gpu": "NVIDIA H200",
         "capability": "9.0",
