@@ -65,8 +65,8 @@ DEFAULT_CPU_PRIOR = VariancePrior(0.027**2, 6.0)
 """Interleaved candidate/reference latency on a shared CPU."""
 
 DEFAULT_GPU_PRIOR = VariancePrior(0.015**2, 2.0)
-"""Interleaved candidate/reference latency on a GPU: 0.4 % where the device sets the pace and 2.5 % where the host
-does, so a case's own baseline must weigh more than the prior."""
+"""Interleaved candidate/reference latency on a GPU: 0.1 to 0.4 % where the device sets the pace and 2.5 % and more
+where the host does, so a case's own baseline must weigh more than the prior."""
 
 DEFAULT_YARDSTICK_PRIOR = VariancePrior(0.08**2, 4.0)
 """Interleaved candidate/yardstick latency, on any device: 3 to 12 % between processes of one day on a shared CPU."""

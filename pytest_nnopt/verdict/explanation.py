@@ -23,6 +23,9 @@ _SHOWN_PLACES = 3
 _LINE_END = "\n"
 _SAME_HOST_TIME = 0.05
 """Change of the time spent outside of a GPU's kernels that its own noise between processes hides."""
+_TELLING_SHARE = 0.01
+"""Change of that time over the latency, below which it explains no slowdown: where the host is ahead, next to no time
+is spent outside of kernels, and any change of it is large beside itself."""
 
 
 def explain_slowdown(question: Question, observed: Observed) -> tuple[str, ...]:
@@ -71,7 +74,8 @@ def _device_changes(question: Question, observed: Observed) -> list[str]:
         return []
     lines = describe_kernel_changes(now, before)
     host_now, host_before = (statistics.median(map(_host_seconds, side)) for side in (now, before))
-    if host_before > 0 and abs(host_now / host_before - 1) > _SAME_HOST_TIME:
+    least = max(_SAME_HOST_TIME * host_before, _TELLING_SHARE * statistics.median(map(_latency, before)))
+    if host_before > 0 and abs(host_now - host_before) > least:
         change = format_percent(host_now / host_before - 1, signed=True)
         lines.append(
             f"time outside the kernels {format_seconds(host_before)} → {format_seconds(host_now)} per call ({change})"
@@ -122,4 +126,8 @@ def _with_kernels(timing: Sequence[ProcessRecord]) -> list[ProcessRecord]:
 
 def _host_seconds(process: ProcessRecord) -> float:
     """Return the seconds per call in which no kernel of the candidate ran, as far as kernels do not overlap."""
-    return max(0.0, process.seconds[Variant.CANDIDATE.value] - (process.device_seconds or 0.0))
+    return max(0.0, _latency(process) - (process.device_seconds or 0.0))
+
+
+def _latency(process: ProcessRecord) -> float:
+    return process.seconds[Variant.CANDIDATE.value]

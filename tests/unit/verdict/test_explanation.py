@@ -110,6 +110,13 @@ def test_kernels_within_their_noise_did_not_move() -> None:
     assert "recompiles, kernels are as before" in lines[0]
 
 
+def test_what_is_little_beside_the_latency_explains_nothing() -> None:
+    before = recorded(timing=(on_gpu(1.002e-3, gemm=1e-3),))
+    assert "nothing structural moved" in explain(before=before, timing=(on_gpu(1.006e-3, gemm=1e-3),))[0]
+    (_, line) = explain(before=before, timing=(on_gpu(1.02e-3, gemm=1e-3),))
+    assert line == "  time outside the kernels 2 µs → 20 µs per call (+900 %)"
+
+
 def test_a_gpu_that_is_never_idle_has_no_host_time_to_compare() -> None:
     before = recorded(timing=(on_gpu(1e-3, gemm=2e-3),))
     assert "nothing structural moved" in explain(before=before, timing=(on_gpu(2e-3, gemm=2e-3),))[0]
