@@ -23,7 +23,7 @@ from pytest_nnopt.model import Variant
 from pytest_nnopt.statistics.estimate import ProcessEstimate, estimate_log_ratio
 
 PAGE = RESULTS / "gpu_blocks.md"
-COUNTS = (10, 16, 20, 24, 32, 40)
+COUNTS = (10, 14, 20, 24, 32, 40)
 OTHERS = (Variant.REFERENCE, Variant.YARDSTICK)
 """What the candidate is put over."""
 KEEP_BLOCKS = """
