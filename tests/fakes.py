@@ -20,12 +20,14 @@ class FakeClock:
     def __init__(self) -> None:
         self.seconds = 0.0
         self.timings: list[tuple[Callable[[], object], int]] = []
+        self.warm_calls: list[int] = []
 
     def now(self) -> float:
         return self.seconds
 
     def time_calls(self, call: Callable[[], object], count: int, *, warm_calls: int = 0) -> float:
         self.timings.append((call, count))
+        self.warm_calls.append(warm_calls)
         for _ in itertools.repeat(None, warm_calls):
             call()
         start = self.seconds

@@ -114,6 +114,16 @@ def test_no_border_makes_processes_of_two_kinds(clock: FakeClock) -> None:
         assert [excess_of(seconds, seed) for seed in range(8)] == pytest.approx([share * most] * 8, abs=0.1 * most)
 
 
+def test_of_two_timings_in_a_block_one_is_warm_where_half_of_all_are(clock: FakeClock) -> None:
+    work = make_work(clock, reference=15e-3, candidate=15e-3)
+    timer = CaseTimer(work, clock, Plan(warm_call_seconds=0.01))
+    timer.warm_up()
+    for _ in range(10):
+        clock.warm_calls.clear()
+        timer.run_block()
+        assert clock.warm_calls in ([0, 0, 1, 1], [1, 1, 0, 0])
+
+
 def test_block_order_is_mirrored_and_shuffled(clock: FakeClock) -> None:
     calls = make_work(clock, reference=1e-3, candidate=1e-3, yardstick=1e-3)
     timer = CaseTimer(calls, clock, Plan(), random=Random(3))
