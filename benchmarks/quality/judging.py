@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from benchmarks.quality.measuring import CLOSE_LIMIT, Measured
+from benchmarks.quality.measuring import CLOSE_LIMITS, Measured
 from benchmarks.quality.rules import RULES
 from pytest_nnopt.config import LimitsConfig
 from pytest_nnopt.model import Outcome
@@ -175,7 +175,7 @@ def gates_for(device: str, *, with_base: bool) -> Mapping[str, Gate]:
     stored, revision = "**this gate**, stored baseline", "**this gate**, another revision"
     gates[stored] = _gate(decide_relative, LIMIT)
     gates[f"{stored}, 2 processes at most"] = _gate(decide_relative, LIMIT, DEFAULT_LOOKS[:2])
-    gates[f"{stored}, limit {format_percent(CLOSE_LIMIT)}"] = _gate(decide_relative, CLOSE_LIMIT)
+    gates[f"{stored}, limit {format_percent(CLOSE_LIMITS[device])}"] = _gate(decide_relative, CLOSE_LIMITS[device])
     if with_base:
         gates[revision] = replace(_gate(decide_beside, LIMIT), is_beside=True)
         for limit in CLOSE_LIMITS_BESIDE:

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 _ItemT = TypeVar("_ItemT")
 _ResultT = TypeVar("_ResultT")
 
-CLOSE_LIMIT = 0.02
-"""What the comparison with a stored baseline is held to besides: a slowdown is found by a limit below it. Processes are
-measured for it, the closest of the limits that they are judged by."""
+CLOSE_LIMITS = {"cpu": 0.02, "cuda": 0.01}
+"""What the comparison with a stored baseline is held to besides, by device: a slowdown is found by a limit below it.
+Processes are measured for it, the closest of the limits that they are judged by."""
 
 SLOWDOWNS = {"cpu": (0.02, 0.05, 0.10, 0.20), "cuda": (0.01, 0.02, 0.05, 0.10)}
 ALONE_SECONDS, ALONE_ROUNDS = 1.0, 500
@@ -158,7 +158,7 @@ def measure_here(order: Order, elements: Elements, device: torch.device) -> Iter
     keep_freed_memory()
     for name, candidate in candidates.items():
         start = time.perf_counter()
-        timed = time_sides([eager[name]], [candidate], device, Plan(seed=order.seed), limit=CLOSE_LIMIT)
+        timed = time_sides([eager[name]], [candidate], device, Plan(seed=order.seed), limit=CLOSE_LIMITS[device.type])
         seconds = time.perf_counter() - start
         start = time.perf_counter()
         beside = _measure_beside(changed[name], eager[name], device, order.seed) if order.with_base else None
