@@ -124,7 +124,8 @@ SHAPES: dict[str, Shape] = {
 class Scenario:
     """One simulated question: a machine, a true change, and what the gate was asked.
 
-    ``process_sd`` None draws each case's SD from the spread seen on shared CPUs: about 2.7 %, from 1.8 to 5.5 %.
+    ``process_sd`` None draws each case's SD from the spread seen on shared CPUs before an untimed call came first:
+    about 2.7 %, from 1.8 to 5.5 %.
     """
 
     shape: str = "normal"
@@ -544,13 +545,13 @@ SECTIONS: tuple[tuple[str, str, Callable[[int], Iterator[str]]], ...] = (
     ),
     (
         "Machines of one known noise",
-        "The prior is that of the mixture, which takes noisy machines for quieter than they are; or it is pooled from "
+        "The prior is the built-in one, which takes noisy machines for quieter than they are; or it is pooled from "
         "the baselines of 20 cases of the same machine.",
         tabulate_noise_levels,
     ),
     (
         "Around the limit",
-        "Normal scatter, baseline of 10 processes, up to 8 candidate processes, limit 5 %, the prior of the mixture.",
+        "Normal scatter, baseline of 10 processes, up to 8 candidate processes, limit 5 %, the built-in prior.",
         tabulate_around_the_limit,
     ),
     (

@@ -61,18 +61,20 @@ class VariancePrior:
         return VariancePrior(self.variance * df / chi_square_quantile(1 - confidence, df), df)
 
 
-DEFAULT_CPU_PRIOR = VariancePrior(0.027**2, 6.0)
-"""Interleaved candidate/reference latency on a shared CPU."""
+DEFAULT_CPU_PRIOR = VariancePrior(0.025**2, 4.0)
+"""Interleaved candidate/reference latency on a shared CPU: 1.0 to 2.9 % in ``benchmarks/results/gate_quality.md``, to
+whose six standard deviations ``pool_prior`` fits (1.6 %)² and 3.5 degrees of freedom. A larger variance is assumed of
+a machine that has not been measured yet."""
 
 DEFAULT_GPU_PRIOR = VariancePrior(0.015**2, 2.0)
-"""Interleaved candidate/reference latency on a GPU: 0.1 to 0.4 % where the device sets the pace and 2.5 % and more
+"""Interleaved candidate/reference latency on a GPU: 0.05 to 0.2 % where the device sets the pace and 4 % and more
 where the host does, so a case's own baseline must weigh more than the prior."""
 
 DEFAULT_YARDSTICK_PRIOR = VariancePrior(0.08**2, 4.0)
 """Interleaved candidate/yardstick latency, on any device: 3 to 12 % between processes of one day on a shared CPU."""
 
 DEFAULT_DEVICE_TIME_PRIOR = VariancePrior(0.0012**2, 4.0)
-"""Summed kernel time of one call on a GPU, kernels launched alike: 0.03 to 0.06 % where a call takes milliseconds, and
+"""Summed kernel time of one call on a GPU, kernels launched alike: 0.03 to 0.05 % where a call takes milliseconds, and
 0.3 % where it takes 40 µs, so a case's own baseline must weigh more than the prior."""
 
 

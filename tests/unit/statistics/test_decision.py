@@ -136,7 +136,7 @@ def test_figures_of_a_decision() -> None:
         (1.40, 1, Outcome.PASSED, Reason.ABOVE_MINIMUM),
         (1.30, 2, Outcome.PASSED, Reason.ABOVE_MINIMUM),
         (1.15, 8, Outcome.INCONCLUSIVE, Reason.NEAR_LIMIT),
-        (0.95, 1, Outcome.INCONCLUSIVE, Reason.UNCONFIRMED),
+        (0.90, 1, Outcome.INCONCLUSIVE, Reason.UNCONFIRMED),
         (1.00, 2, Outcome.FAILED, Reason.BELOW_MINIMUM),
     ],
 )

@@ -95,7 +95,7 @@ def test_ten_percent_is_found_within_eight_processes(draw: Machine) -> None:
 def test_twenty_percent_is_found_within_two_processes_or_four_where_a_baseline_holds_such(draw: Machine) -> None:
     found = [decision for decision in simulate(draw, change=0.20) if decision.outcome is Outcome.FAILED]
     enough = 4 if draw is draw_outliers else 2
-    assert sum(decision.certainty.processes <= enough for decision in found) / CASES >= 0.97
+    assert sum(decision.certainty.processes <= enough for decision in found) / CASES >= 0.96
 
 
 @every_machine
