@@ -22,7 +22,7 @@ from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.absolute import SESSION_SHARE, absolute_estimates
 from pytest_nnopt.verdict.device_time import decide_device_estimates, device_estimates
-from pytest_nnopt.verdict.estimates import estimate_of_ratio
+from pytest_nnopt.verdict.estimates import estimate_of_ratio, shift_since
 from pytest_nnopt.verdict.revisions import decide_head_over_base
 
 LIMIT = 0.05
@@ -131,8 +131,14 @@ def decide_relative(asked: Comparison) -> Decision:
     """Decide by the ratio to eager, as where a baseline is stored and the model is as it was."""
     candidates, baseline = ([estimate_of(m.record) for m in side] for side in (asked.now, asked.before))
     prior = DEFAULT_GPU_PRIOR if asked.device == "cuda" else DEFAULT_CPU_PRIOR
+    shift = shift_since([m.record for m in asked.now], [m.record for m in asked.before])
     return decide_regression(
-        _slowed(candidates, asked.factor), baseline, limit=asked.limit, prior=prior, plan=asked.plan
+        _slowed(candidates, asked.factor),
+        baseline,
+        limit=asked.limit,
+        prior=prior,
+        plan=asked.plan,
+        shift_error=shift.error,
     )
 
 

@@ -14,13 +14,12 @@ from pytest_nnopt.baseline.numbers import NumericsLevel
 from pytest_nnopt.baseline.schema import EARLIEST, LATEST, CaseBaseline, Recording
 from pytest_nnopt.errors import BaselineError
 from pytest_nnopt.model import CheckName, Outcome
-from pytest_nnopt.statistics.decision import decide_regression
 from pytest_nnopt.units import format_percent
-from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.counters import CODE_COUNTERS
 from pytest_nnopt.verdict.drift import find_drift
 from pytest_nnopt.verdict.fitness import find_noise, find_unsoundness
 from pytest_nnopt.verdict.imported import describe_new
+from pytest_nnopt.verdict.times import compare_times
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,13 +204,7 @@ def _numerics_changes(question: Question, before: Evidence, now: CaseResult) -> 
 
 def _time_changes(question: Question, before: Evidence, now: CaseResult) -> _Changes:
     """Say whether the candidate became faster or slower."""
-    decision = decide_regression(
-        [estimate_of(process) for process in now.timing],
-        [estimate_of(process) for process in before.timing],
-        limit=question.latency_limit,
-        prior=question.prior,
-        plan=question.plan,
-    )
+    decision = compare_times(question, now.timing, before.timing)
     if decision.outcome not in (Outcome.FAILED, Outcome.IMPROVED):
         return _Changes()
     text = f"latency {format_percent(decision.change, signed=True)}"

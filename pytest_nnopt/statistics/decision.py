@@ -88,6 +88,7 @@ def decide_regression(
     prior: VariancePrior,
     plan: SequentialPlan = DEFAULT_PLAN,
     session_share: float = SESSION_SHARE,
+    shift_error: float = 0.0,
     is_watching: bool = False,
 ) -> Decision:
     """Decide whether a candidate became slower than its baseline by more than ``limit``.
@@ -106,12 +107,13 @@ def decide_regression(
         prior: what other cases teach about the variance of one process.
         plan: when evidence is looked at, and what errors may cost.
         session_share: the part of one process's variance that all processes of a run share.
+        shift_error: standard error that the machine's own change since the baseline adds; see ``machine_shift``.
         is_watching: whether only an estimate above the limit fails, at the last look as well.
 
     Raises:
         MeasurementError: a side is empty, a figure is not finite, a variance or the limit is negative.
     """
-    evidence = compare_processes(candidate, baseline, prior, session_share=session_share)
+    evidence = compare_processes(candidate, baseline, prior, session_share=session_share, shift_error=shift_error)
     return _within_limit(evidence, limit, plan, is_watching=is_watching)
 
 

@@ -102,6 +102,7 @@ def compare_processes(
     prior: VariancePrior,
     *,
     session_share: float = SESSION_SHARE,
+    shift_error: float = 0.0,
 ) -> Evidence:
     """Weigh a candidate's processes against a baseline's.
 
@@ -114,6 +115,7 @@ def compare_processes(
         baseline: the same of the baseline's processes.
         prior: what is believed about the variance of one process.
         session_share: the part of that variance that all processes of a run share.
+        shift_error: standard error that the machine's own change since the baseline adds.
 
     Raises:
         MeasurementError: either side is empty or holds a figure that is not finite or a negative variance.
@@ -124,7 +126,7 @@ def compare_processes(
     recorded = [estimate.log_ratio for estimate in baseline]
     clipped = _clip_strays(recorded, prior)
     centre = fmean(clipped)
-    squares, df = _sum_of_squares(figures) + _sum_of_squares(clipped), len(figures) + len(clipped) - 2
+    squares, df = sum_of_squares(figures) + sum_of_squares(clipped), len(figures) + len(clipped) - 2
     noise = prior.updated(squares, df)
     within = _mean_variance(candidate)
     excess = max(0.0, within - _mean_variance(baseline))
@@ -137,13 +139,13 @@ def compare_processes(
 
     return Evidence(
         log_ratios=tuple(sorted(figure - centre for figure in figures)),
-        standard_error=error(noise),
+        standard_error=math.hypot(error(noise), shift_error),
         noise=noise,
         own_error=error(_own(noise, squares, df)),
         within_variance=within,
         strays=tuple(figure - centre for figure in _strays(recorded, clipped)),
         baseline_processes=len(recorded),
-        baseline_sd=math.sqrt(_sum_of_squares(recorded) / (len(recorded) - 1)) if len(recorded) > 1 else None,
+        baseline_sd=math.sqrt(sum_of_squares(recorded) / (len(recorded) - 1)) if len(recorded) > 1 else None,
     )
 
 
@@ -158,7 +160,7 @@ def summarise_processes(samples: Sequence[ProcessEstimate], prior: VariancePrior
     """
     _check_estimates(samples, "measured")
     figures = [estimate.log_ratio for estimate in samples]
-    squares, df = _sum_of_squares(figures), len(figures) - 1
+    squares, df = sum_of_squares(figures), len(figures) - 1
     noise = prior.updated(squares, df)
     within = _mean_variance(samples)
 
@@ -183,7 +185,7 @@ def recorded_noise(baseline: Sequence[ProcessEstimate], prior: VariancePrior) ->
     """
     _check_estimates(baseline, "baseline")
     clipped = _clip_strays([estimate.log_ratio for estimate in baseline], prior)
-    return prior.updated(_sum_of_squares(clipped), len(clipped) - 1)
+    return prior.updated(sum_of_squares(clipped), len(clipped) - 1)
 
 
 def recorded_stray_rate(baseline: Sequence[ProcessEstimate], prior: VariancePrior) -> float:
@@ -251,7 +253,7 @@ def _mean_variance(estimates: Sequence[ProcessEstimate]) -> float:
     return fmean(estimate.variance for estimate in estimates)
 
 
-def _sum_of_squares(figures: Sequence[float]) -> float:
+def sum_of_squares(figures: Sequence[float]) -> float:
     """Return the sum of squared deviations from the mean."""
     mean = fmean(figures)
     return math.fsum((figure - mean) ** 2 for figure in figures)

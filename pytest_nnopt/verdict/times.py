@@ -16,11 +16,11 @@ from pytest_nnopt.verdict.absolute import (
     describe_shared_slowdown,
 )
 from pytest_nnopt.verdict.device_time import decide_device_time
-from pytest_nnopt.verdict.estimates import estimate_of
+from pytest_nnopt.verdict.estimates import estimate_of, shift_since
 from pytest_nnopt.verdict.imported import describe_imported
 from pytest_nnopt.verdict.question import without_baseline
 from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base
-from pytest_nnopt.verdict.wording import could_be_chance, how_sure, relation_to_limit
+from pytest_nnopt.verdict.wording import could_be_chance, describe_shift, how_sure, relation_to_limit
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
@@ -99,7 +99,8 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
             limit,
             (_describe_latency(decision, limit, question.level_name),),
         )
-    details = () if absolute is None else (describe_absolute(absolute),)
+    shift = shift_since(timing, question.baseline.timing)
+    details = (*describe_shift(shift), *([] if absolute is None else [describe_absolute(absolute)]))
     return _latency(decision, _describe_latency(decision, limit, question.level_name), limit, details)
 
 
@@ -151,12 +152,18 @@ def _decide_latency(question: Question, timing: Sequence[ProcessRecord]) -> Deci
         return decide_revisions(question, timing)
     if baseline is None or not baseline.timing or not timing or CheckName.LATENCY not in question.asked:
         return None
+    return compare_times(question, timing, baseline.timing)
+
+
+def compare_times(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Decision:
+    """Decide whether the candidate's time over eager's has grown, as far as the machine is what it was."""
     return decide_regression(
-        [estimate_of(process) for process in timing],
-        [estimate_of(process) for process in baseline.timing],
+        [estimate_of(process) for process in now],
+        [estimate_of(process) for process in before],
         limit=question.latency_limit,
         prior=question.prior,
         plan=question.plan,
+        shift_error=shift_since(now, before).error,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Outcome
@@ -10,6 +11,9 @@ from pytest_nnopt.units import format_percent
 
 if TYPE_CHECKING:
     from pytest_nnopt.statistics.decision import Decision
+    from pytest_nnopt.statistics.shift import Shift
+
+_SHOWN_SHIFT_ERROR = 0.005
 
 
 def relation_to_limit(decision: Decision, limit: float) -> str:
@@ -26,6 +30,18 @@ def relation_to_limit(decision: Decision, limit: float) -> str:
 def could_be_chance(decision: Decision) -> str:
     """Say what could explain a slowdown that is certain but for stray processes."""
     return "one stray process could explain it" if decision.certainty.processes == 1 else "strays could explain it"
+
+
+def describe_shift(shift: Shift) -> tuple[str, ...]:
+    """Say that the machine is not as it was, where that makes a figure clearly less certain."""
+    if shift.error < _SHOWN_SHIFT_ERROR:
+        return ()
+    pace, change = "slower" if shift.log_ratio > 0 else "faster", math.expm1(shift.log_ratio)
+    return (
+        f"the machine is {pace} than in the baseline, a fixed workload's time {format_percent(change, signed=True)}: "
+        f"that may hit both sides unequally, and leaves {format_percent(shift.error)} more of this figure open; "
+        "if it is often so, add such processes to the baseline with pytest --nnopt-update",
+    )
 
 
 def how_sure(decision: Decision) -> tuple[str, ...]:

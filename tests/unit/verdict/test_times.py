@@ -87,6 +87,34 @@ class TestLatency:
         return check_latency(question, make_timing(ratio, count=count))
 
     @pytest.mark.parametrize(
+        ("workload", "words"), [(1.3, "slower than in the baseline, a fixed workload's time +30"), (0.7, "faster")]
+    )
+    def test_a_machine_that_moved_since_the_baseline_is_named_and_leaves_the_case_open(
+        self, workload: float, words: str
+    ) -> None:
+        moved = tuple(
+            process.model_copy(update={"seconds": {**process.seconds, "yardstick": 5e-4 * workload}})
+            for process in make_timing(1.12)
+        )
+        question = make_question(make_config(latency=0.05), is_comparing=True, baseline=make_evidence(1.0))
+        check = check_latency(question, moved)
+        assert check.outcome is Outcome.INCONCLUSIVE
+        (said,) = [detail for detail in check.details if detail.startswith("the machine is")]
+        assert words in said
+        assert "pytest --nnopt-update" in said
+
+    def test_of_a_machine_as_it_was_nothing_is_said(self) -> None:
+        assert not [detail for detail in self.check(1.0).details if "machine" in detail]
+
+    def test_processes_without_a_fixed_workload_are_compared_as_they_are(self) -> None:
+        bare = tuple(
+            process.model_copy(update={"seconds": {"reference": 1e-3, "candidate": 1.12e-3}})
+            for process in make_timing(1.12)
+        )
+        question = make_question(make_config(latency=0.05), is_comparing=True, baseline=make_evidence(1.0))
+        assert check_latency(question, bare).outcome is Outcome.FAILED
+
+    @pytest.mark.parametrize(
         ("ratio", "outcome", "relation"),
         [
             (1.0, Outcome.PASSED, "is within the limit of 5.00 %"),
