@@ -26,7 +26,7 @@ from pytest_nnopt.statistics.decision import Decision, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR
 from pytest_nnopt.statistics.shift import machine_shift
-from pytest_nnopt.units import format_percent
+from pytest_nnopt.units import format_percent, format_seconds
 from pytest_nnopt.verdict import estimate_of
 
 RESULTS = Path(__file__).parent / "results"
@@ -122,7 +122,9 @@ def format_page() -> str:
             found = Slope.of(processes)
             slopes.append(found.slope)
             sds = f"{format_percent(found.ratio_sd)} | {format_percent(found.workload_sd)}"
-            spread.append(f"| {day} | {model} | {len(processes)} | {sds} | {found.slope:+.2f} |")
+            calls = sorted(m.record.seconds[Variant.CANDIDATE.value] for m in processes)
+            pace = f"{format_seconds(calls[0])} to {format_seconds(calls[-1])}"
+            spread.append(f"| {day} | {model} | {len(processes)} | {pace} | {sds} | {found.slope:+.2f} |")
             pairs = list(runs(processes))
             cells = [
                 describe([judge_by_gate(decide, now, before, 1.0, limit=limit) for now, before in pairs])
@@ -141,8 +143,8 @@ def format_page() -> str:
         "",
         "By how much the logarithm of candidate over eager goes with that of the fixed workload's time.",
         "",
-        "| day | model | processes | SD to eager | SD of the fixed workload's time | slope |",
-        "|---|---|---|---|---|---|",
+        "| day | model | processes | the candidate's call | SD to eager | SD of the fixed workload's time | slope |",
+        "|---|---|---|---|---|---|---|",
         *spread,
         "",
         f"Root mean square of the slopes: {math.sqrt(statistics.fmean(slope**2 for slope in slopes)):.2f}.",
@@ -158,8 +160,8 @@ def format_page() -> str:
         "",
         "## What can be told of a machine that has moved",
         "",
-        f"Unchanged code in {JUDGED} processes with a standard deviation of {format_percent(SD)}, against {BASELINE}, "
-        f"under a limit of {format_percent(LIMITS[-1])}.",
+        f"Unchanged code in {JUDGED} processes, against {BASELINE}; its ratio to eager and the fixed workload's time "
+        f"have a standard deviation of {format_percent(SD)}; a limit of {format_percent(LIMITS[-1])}.",
         "",
         "| the fixed workload takes longer by | unchanged code | smallest slowdown found in 95 % |",
         "|---|---|---|",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_nnopt.baseline.schema import CaseBaseline, CompileRecord, Evidence, ProcessRecord, RatioRecord, Recording
 from pytest_nnopt.config import CaseConfig, LimitsConfig, SpeedupConfig
@@ -18,6 +18,9 @@ from pytest_nnopt.results import CaseMessage, CaseResult
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.verdict import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CASE_ID = "tests/test_model.py::test_policy"
 RECORDED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -40,6 +43,14 @@ def make_process(log_ratio: float = 0.0) -> ProcessRecord:
 def make_timing(ratio: float = 1.0, *, count: int = 8) -> tuple[ProcessRecord, ...]:
     """Processes whose candidate took about ``ratio`` times as long as its reference, within a third of a percent."""
     return tuple(make_process(math.log(ratio) + _SCATTER[index % len(_SCATTER)]) for index in range(count))
+
+
+def on_machine(timing: Iterable[ProcessRecord], pace: float) -> tuple[ProcessRecord, ...]:
+    """The processes with a fixed workload that took ``pace`` times as long."""
+    return tuple(
+        process.model_copy(update={"seconds": {**process.seconds, "yardstick": pace * process.seconds["yardstick"]}})
+        for process in timing
+    )
 
 
 def make_environment(**fields: Any) -> Environment:

@@ -224,11 +224,13 @@ class _Finding:
 
     @property
     def threshold(self) -> float:
-        """What the estimate of a failure is above."""
+        """What the estimate of a failure is above; a machine that has moved makes it no lower."""
         if self.is_watching or not self.look.is_last:
             return self.log_limit
-        scatter = scatter_allowed(self.evidence.own_error, self.evidence.noise.degrees_of_freedom)
-        return lowest_failing(self.log_limit, min(scatter, self._half_width(self.look.pass_level)))
+        df = self.evidence.noise.degrees_of_freedom
+        scatter = scatter_allowed(self.evidence.own_error, df)
+        passing = t_quantile(self.look.pass_level, df) * self.evidence.scatter_error
+        return lowest_failing(self.log_limit, min(scatter, passing))
 
     @property
     def tail(self) -> float:

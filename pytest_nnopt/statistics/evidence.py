@@ -39,11 +39,12 @@ class Evidence:
         log_ratios: one figure for each process of the candidate, fastest first.
         standard_error: of their mean.
         noise: variance of one process's figure, measured and moderated, with its degrees of freedom.
-        own_error: of their mean, by these figures alone, where there are enough; else the standard error.
+        own_error: of their mean, by these figures alone, where there are enough; else what ``noise`` makes of it.
         within_variance: mean variance inside the candidate's processes.
         strays: the baseline's processes that went astray on the slow side, as log-ratios like the candidate's.
         baseline_processes: how many processes the baseline holds, None where there is none.
         baseline_sd: standard deviation between the baseline's processes, None below two of them.
+        shift_error: the part of the standard error that the machine's own change since the baseline adds.
     """
 
     log_ratios: tuple[float, ...]
@@ -54,6 +55,7 @@ class Evidence:
     strays: tuple[float, ...] = ()
     baseline_processes: int | None = None
     baseline_sd: float | None = None
+    shift_error: float = 0.0
 
     @property
     def processes(self) -> int:
@@ -69,6 +71,11 @@ class Evidence:
     def statistic(self) -> float:
         """The estimate in standard errors."""
         return self.log_ratio / self.standard_error
+
+    @property
+    def scatter_error(self) -> float:
+        """The standard error as if the machine were what it was in the baseline."""
+        return math.sqrt(max(0.0, self.standard_error**2 - self.shift_error**2))
 
     @property
     def between_variance(self) -> float:
@@ -146,6 +153,7 @@ def compare_processes(
         strays=tuple(figure - centre for figure in _strays(recorded, clipped)),
         baseline_processes=len(recorded),
         baseline_sd=math.sqrt(sum_of_squares(recorded) / (len(recorded) - 1)) if len(recorded) > 1 else None,
+        shift_error=shift_error,
     )
 
 

@@ -18,7 +18,7 @@ RATIO_SHARE = 0.3
 from process to process, of either sign (``benchmarks/machine_state.py``)."""
 
 _WORKLOAD_PRIOR = VariancePrior(0.05**2, 2.0)
-"""A fixed workload's time on a shared CPU: 1 to 13 % between processes of one hour."""
+"""A fixed workload's time on a shared CPU: 1 to 13 % between processes of one day."""
 
 _NOISE_ERRORS = 2.5
 """Standard errors of the difference that count as its noise."""
@@ -38,22 +38,26 @@ class Shift:
     error: float = 0.0
 
 
+NO_SHIFT = Shift()
+
+
 def machine_shift(now: Sequence[float], before: Sequence[float]) -> Shift:
     """Return how far the machine has moved since the baseline.
 
     What a machine gives away to others, such as the second thread of a core, does not slow all code alike, so that a
-    ratio of two times moves with it. Whereto is not known: of the difference that exceeds its own noise a share is
-    added to what the ratio is uncertain by.
+    ratio of two times moves with it. In which direction is not known: a share of the difference, as far as it exceeds
+    its own noise, is added to what the ratio is uncertain by.
 
     Args:
         now: logarithms of the workload's seconds in the candidate's processes, one each.
         before: the same of the baseline's processes.
 
     Returns:
-        No shift where either is empty.
+        The shift, whose error has a square of 0.3² times that of the difference less that of 2.5 standard errors; no
+        shift where either side is empty.
     """
     if not now or not before:
-        return Shift()
+        return NO_SHIFT
     difference = fmean(now) - fmean(before)
     noise = _WORKLOAD_PRIOR.updated(sum_of_squares(now) + sum_of_squares(before), len(now) + len(before) - 2)
     expected = _NOISE_ERRORS * standard_error(noise, processes=len(now), baseline_processes=len(before))

@@ -67,7 +67,7 @@ def find_worsening(question: Question, observed: Observed, verdict: Verdict) -> 
     """
     if not question.is_updating or question.baseline is None:
         return ()
-    compared = replace(question, is_comparing=True, is_updating=False)
+    compared = replace(question, is_comparing=True, is_updating=False, ignores_shift=True)
     against = judge_drift_since_best(compared, observed, judge(compared, observed))
     standing = {check.name for check in verdict.checks if check.outcome.is_failure}
     return tuple(

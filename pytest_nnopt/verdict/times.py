@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Interval, Outcome
 from pytest_nnopt.statistics.decision import Reason, decide_minimum, decide_regression
+from pytest_nnopt.statistics.shift import NO_SHIFT, Shift
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.absolute import (
     confirming_look,
@@ -92,15 +93,15 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
         return _latency_of_another_model(question, absolute)
     if decision is None:
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, "latency was not measured", limit=limit)
+    moved = describe_shift(_shift(question, timing, question.baseline.timing))
     if absolute is not None and absolute.outcome is Outcome.FAILED and decision.outcome is not Outcome.FAILED:
         return _latency(
             absolute,
             describe_shared_slowdown(absolute, limit),
             limit,
-            (_describe_latency(decision, limit, question.level_name),),
+            (_describe_latency(decision, limit, question.level_name), *moved),
         )
-    shift = shift_since(timing, question.baseline.timing)
-    details = (*describe_shift(shift), *([] if absolute is None else [describe_absolute(absolute)]))
+    details = (*moved, *([] if absolute is None else [describe_absolute(absolute)]))
     return _latency(decision, _describe_latency(decision, limit, question.level_name), limit, details)
 
 
@@ -152,18 +153,31 @@ def _decide_latency(question: Question, timing: Sequence[ProcessRecord]) -> Deci
         return decide_revisions(question, timing)
     if baseline is None or not baseline.timing or not timing or CheckName.LATENCY not in question.asked:
         return None
-    return compare_times(question, timing, baseline.timing)
+    return compare_times(question, timing, baseline.timing, _shift(question, timing, baseline.timing))
 
 
-def compare_times(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Decision:
-    """Decide whether the candidate's time over eager's has grown, as far as the machine is what it was."""
+def _shift(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Shift:
+    """Return how far the machine has moved since the baseline.
+
+    Another revision has met the same machine, and what was recorded elsewhere another one in any case. Against the best
+    level, of long ago, steps are to add up.
+    """
+    if question.ignores_shift or question.base or question.best or question.foreign_times is not None:
+        return NO_SHIFT
+    return shift_since(now, before)
+
+
+def compare_times(
+    question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], shift: Shift = NO_SHIFT
+) -> Decision:
+    """Decide whether the candidate's time over eager's has grown, on a machine that may have moved."""
     return decide_regression(
         [estimate_of(process) for process in now],
         [estimate_of(process) for process in before],
         limit=question.latency_limit,
         prior=question.prior,
         plan=question.plan,
-        shift_error=shift_since(now, before).error,
+        shift_error=shift.error,
     )
 
 

@@ -39,8 +39,9 @@ def describe_shift(shift: Shift) -> tuple[str, ...]:
     pace, change = "slower" if shift.log_ratio > 0 else "faster", math.expm1(shift.log_ratio)
     return (
         f"the machine is {pace} than in the baseline, a fixed workload's time {format_percent(change, signed=True)}: "
-        f"that may hit both sides unequally, and leaves {format_percent(shift.error)} more of this figure open; "
-        "if it is often so, add such processes to the baseline with pytest --nnopt-update",
+        "eager and the candidate may feel that differently, which adds a standard error of "
+        f"{format_percent(shift.error)}; compare again when it is as it was, or with the other revision in one run, by "
+        "--nnopt-against",
     )
 
 

@@ -30,6 +30,7 @@ from tests.builders import (
     make_question,
     make_result,
     make_timing,
+    on_machine,
 )
 
 HERE = make_environment()
@@ -130,6 +131,12 @@ class TestPlanRecording:
         accepted = plan_recording(question, result, worse=worse, reason="exact softmax")
         assert (accepted.refusal, accepted.reason, accepted.starts_anew) == (None, "exact softmax", True)
         assert accepted.how is not None
+
+    def test_a_machine_that_moved_leaves_a_change_of_speed_a_change(self) -> None:
+        question = make_question(make_config(latency=0.05), is_updating=True, baseline=make_evidence())
+        now = Evidence(timing=on_machine(make_timing(1.12), 1.3))
+        plan = plan_recording(question, make_result(make_check(), evidence=now), reason="a better model")
+        assert plan.changes == ("latency +12.0 %",)
 
     def test_a_reason_is_kept_only_where_something_is_worse(self) -> None:
         question = make_question(is_updating=True, baseline=make_evidence())

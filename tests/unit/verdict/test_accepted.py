@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.builders import (
     make_question,
     make_recording,
     make_timing,
+    on_machine,
 )
 
 if TYPE_CHECKING:
@@ -86,6 +88,12 @@ class TestFindWorsening:
         asked = question(is_comparing=False, is_updating=True)
         seen = observed(ratio)
         assert len(find_worsening(asked, seen, judge(asked, seen))) == count
+
+    def test_a_machine_that_moved_excuses_nothing_that_is_recorded(self) -> None:
+        asked = question(is_comparing=False, is_updating=True, anchor=None)
+        seen = replace(observed(1.25), timing=on_machine(make_timing(1.25), 1.3))
+        (worse,) = find_worsening(asked, seen, judge(asked, seen))
+        assert worse.startswith("latency +14")
 
     def test_what_fails_anyway_is_not_named_again(self) -> None:
         asked = question(is_comparing=False, is_updating=True)

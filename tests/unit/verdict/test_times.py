@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from pytest_nnopt.baseline.schema import Evidence, KernelRecord, ProcessRecord
+from pytest_nnopt.baseline.elsewhere import Elsewhere
+from pytest_nnopt.baseline.schema import Evidence, KernelRecord, ProcessRecord, RatioRecord
 from pytest_nnopt.model import (
     Check,
     CheckName,
@@ -25,6 +26,7 @@ from tests.builders import (
     make_process,
     make_question,
     make_timing,
+    on_machine,
 )
 
 MISSING = "no baseline for the case; record one with pytest --nnopt-update"
@@ -86,33 +88,56 @@ class TestLatency:
         )
         return check_latency(question, make_timing(ratio, count=count))
 
+    def moved(self, ratio: float, pace: float, baseline: Evidence | None = None, **fields: Any) -> Check:
+        question = make_question(
+            make_config(latency=0.05), is_comparing=True, baseline=baseline or make_evidence(1.0), **fields
+        )
+        return check_latency(question, on_machine(make_timing(ratio), pace))
+
     @pytest.mark.parametrize(
-        ("workload", "words"), [(1.3, "slower than in the baseline, a fixed workload's time +30"), (0.7, "faster")]
+        ("pace", "words"),
+        [(1.3, "slower than in the baseline, a fixed workload's time +30.0 %"), (0.7, "faster"), (1.02, "")],
     )
     def test_a_machine_that_moved_since_the_baseline_is_named_and_leaves_the_case_open(
-        self, workload: float, words: str
+        self, pace: float, words: str
     ) -> None:
-        moved = tuple(
-            process.model_copy(update={"seconds": {**process.seconds, "yardstick": 5e-4 * workload}})
-            for process in make_timing(1.12)
-        )
-        question = make_question(make_config(latency=0.05), is_comparing=True, baseline=make_evidence(1.0))
-        check = check_latency(question, moved)
-        assert check.outcome is Outcome.INCONCLUSIVE
-        (said,) = [detail for detail in check.details if detail.startswith("the machine is")]
-        assert words in said
-        assert "pytest --nnopt-update" in said
+        check = self.moved(1.12, pace)
+        assert check.outcome is (Outcome.INCONCLUSIVE if words else Outcome.FAILED)
+        said = [detail for detail in check.details if detail.startswith("the machine is")]
+        assert [words in detail for detail in said] == ([True] if words else [])
 
-    def test_of_a_machine_as_it_was_nothing_is_said(self) -> None:
-        assert not [detail for detail in self.check(1.0).details if "machine" in detail]
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"base": "main at 0123456"},
+            {"best": "the best level"},
+            {"foreign_times": Elsewhere(make_evidence(1.0), "cpu-other", ("cpu A, here B",))},
+            {"ignores_shift": True},
+        ],
+    )
+    def test_only_a_baseline_of_this_machine_tells_how_it_moved(self, fields: dict[str, Any]) -> None:
+        check = self.moved(1.12, 1.3, **fields)
+        assert check.outcome is Outcome.FAILED
+        assert not [detail for detail in check.details if detail.startswith("the machine is")]
 
     def test_processes_without_a_fixed_workload_are_compared_as_they_are(self) -> None:
-        bare = tuple(
-            process.model_copy(update={"seconds": {"reference": 1e-3, "candidate": 1.12e-3}})
-            for process in make_timing(1.12)
+        bare = Evidence(
+            timing=tuple(
+                process.model_copy(update={"seconds": {"reference": 1e-3, "candidate": 1e-3}})
+                for process in make_timing()
+            )
+        )
+        assert self.moved(1.12, 1.3, baseline=bare).outcome is Outcome.FAILED
+
+    def test_a_shared_slowdown_says_that_the_machine_moved(self) -> None:
+        absolute = RatioRecord(log_ratio=math.log(3), variance=1e-6, blocks=40)
+        now = on_machine(
+            (p.model_copy(update={"candidate_to_yardstick": absolute}) for p in make_timing(1.0, count=4)), 0.7
         )
         question = make_question(make_config(latency=0.05), is_comparing=True, baseline=make_evidence(1.0))
-        assert check_latency(question, bare).outcome is Outcome.FAILED
+        check = check_latency(question, now)
+        assert check.outcome is Outcome.FAILED
+        assert [detail for detail in check.details if detail.startswith("the machine is faster")]
 
     @pytest.mark.parametrize(
         ("ratio", "outcome", "relation"),
