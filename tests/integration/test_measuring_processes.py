@@ -163,7 +163,7 @@ def test_what_stands_by_loads_before_its_test_and_knows_nothing_of_the_one_befor
     project.pytester.makeconftest(ON_A_GPU.format(log=str(log)))
     project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\n")
     project.write_tests(THREE_TESTS)
-    result = project.run_apart("--nnopt-update", "--nnopt-only=latency", "-p", "no:cacheprovider")
+    result = project.run_apart("--nnopt-update", "--nnopt-effect=20%", "--nnopt-only=latency", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=3)
     run, *workers = did(log).values()
     assert run == ["imported with None", "first", "second with None", "third"]

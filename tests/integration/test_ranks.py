@@ -68,7 +68,7 @@ def test_killed(model_pair):
 def test_ranks_are_gated_together_and_each_of_them_can_fail_the_case(project: Project) -> None:
     project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\n")
     project.write_tests(TESTS, prelude=PRELUDE)
-    recorded = project.run_apart("--nnopt-update", "test_model.py::test_sound")
+    recorded = project.run_apart("--nnopt-update", "--nnopt-effect=20%", "test_model.py::test_sound")
     recorded.assert_outcomes(passed=1)
     (path,) = project.pytester.path.glob("baselines/*/test_model.py/test_sound.json")
     (recording,) = json.loads(path.read_text())["recordings"]
