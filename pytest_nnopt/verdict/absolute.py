@@ -81,10 +81,10 @@ def describe_absolute(decision: Decision) -> str:
     )
 
 
-def describe_shared_slowdown(decision: Decision, limit: float) -> str:
-    """Say that both sides slowed alike: the reason of a failure that the ratio to eager cannot see."""
+def describe_shared_slowdown(decision: Decision, relative: Decision, limit: float) -> str:
+    """Say what the fixed workload fails: both sides slowed alike, unless the ratio to eager leaves that open."""
     assert decision.outcome is Outcome.FAILED
-    return (
-        f"eager and the candidate are slower alike: {describe_absolute(decision)}, beyond {LIMIT_FACTOR:g} times the "
-        f"limit of {format_percent(limit)}, while their ratio is as before"
-    )
+    beyond = f"{describe_absolute(decision)}, beyond {LIMIT_FACTOR:g} times the limit of {format_percent(limit)}"
+    if relative.outcome is Outcome.INCONCLUSIVE:
+        return f"the candidate is slower: {beyond}, while its ratio to eager is not clear"
+    return f"eager and the candidate are slower alike: {beyond}, while their ratio is as before"

@@ -21,7 +21,14 @@ from pytest_nnopt.verdict.estimates import estimate_of, shift_since
 from pytest_nnopt.verdict.imported import describe_imported
 from pytest_nnopt.verdict.question import without_baseline
 from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base
-from pytest_nnopt.verdict.wording import could_be_chance, describe_shift, how_sure, relation_to_limit
+from pytest_nnopt.verdict.wording import (
+    could_be_chance,
+    describe_shift,
+    how_sure,
+    matters,
+    name_shift,
+    relation_to_limit,
+)
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
@@ -93,16 +100,19 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
         return _latency_of_another_model(question, absolute)
     if decision is None:
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, "latency was not measured", limit=limit)
-    moved = describe_shift(_shift(question, timing, question.baseline.timing))
+    shift = _shift(question, timing, question.baseline.timing)
     if absolute is not None and absolute.outcome is Outcome.FAILED and decision.outcome is not Outcome.FAILED:
         return _latency(
             absolute,
-            describe_shared_slowdown(absolute, limit),
+            describe_shared_slowdown(absolute, decision, limit),
             limit,
-            (_describe_latency(decision, limit, question.level_name), *moved),
+            (_describe_latency(decision, limit, question.level_name), *describe_shift(shift)),
         )
-    details = (*moved, *([] if absolute is None else [describe_absolute(absolute)]))
-    return _latency(decision, _describe_latency(decision, limit, question.level_name), limit, details)
+    details = (*describe_shift(shift), *([] if absolute is None else [describe_absolute(absolute)]))
+    reason = _describe_latency(decision, limit, question.level_name)
+    if decision.outcome is Outcome.INCONCLUSIVE and matters(shift):
+        reason += f"; {name_shift(shift)}"
+    return _latency(decision, reason, limit, details)
 
 
 def _latency_of_another_model(question: Question, absolute: Decision | None) -> Check:

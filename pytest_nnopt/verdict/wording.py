@@ -32,14 +32,23 @@ def could_be_chance(decision: Decision) -> str:
     return "one stray process could explain it" if decision.certainty.processes == 1 else "strays could explain it"
 
 
-def describe_shift(shift: Shift) -> tuple[str, ...]:
-    """Say that the machine is not as it was, where that makes a figure clearly less certain."""
-    if shift.error < _SHOWN_SHIFT_ERROR:
-        return ()
+def matters(shift: Shift) -> bool:
+    """Return whether the machine's change makes a figure clearly less certain."""
+    return shift.error >= _SHOWN_SHIFT_ERROR
+
+
+def name_shift(shift: Shift) -> str:
+    """Say how the machine is not as it was."""
     pace, change = "slower" if shift.log_ratio > 0 else "faster", math.expm1(shift.log_ratio)
+    return f"the machine is {pace} than in the baseline, a fixed workload's time {format_percent(change, signed=True)}"
+
+
+def describe_shift(shift: Shift) -> tuple[str, ...]:
+    """Say what the machine's change leaves open, and what to do; nothing where it hardly matters."""
+    if not matters(shift):
+        return ()
     return (
-        f"the machine is {pace} than in the baseline, a fixed workload's time {format_percent(change, signed=True)}: "
-        "eager and the candidate may feel that differently, which adds a standard error of "
+        f"{name_shift(shift)}: eager and the candidate may feel that differently, which adds a standard error of "
         f"{format_percent(shift.error)}; compare again when it is as it was, or with the other revision in one run, by "
         "--nnopt-against",
     )

@@ -105,6 +105,7 @@ class TestLatency:
         assert check.outcome is (Outcome.INCONCLUSIVE if words else Outcome.FAILED)
         said = [detail for detail in check.details if detail.startswith("the machine is")]
         assert [words in detail for detail in said] == ([True] if words else [])
+        assert ("; the machine is" in check.reason) == bool(words)
 
     @pytest.mark.parametrize(
         "fields",
@@ -137,6 +138,7 @@ class TestLatency:
         question = make_question(make_config(latency=0.05), is_comparing=True, baseline=make_evidence(1.0))
         check = check_latency(question, now)
         assert check.outcome is Outcome.FAILED
+        assert check.reason.endswith("beyond 3 times the limit of 5.00 %, while its ratio to eager is not clear")
         assert [detail for detail in check.details if detail.startswith("the machine is faster")]
 
     @pytest.mark.parametrize(
