@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,11 +57,11 @@ Found = dict[str, dict[str, dict[str, float]]]
 former between blocks, and the candidate's calls in a timing."""
 
 
-def build(cache_dir: Path) -> dict[str, tuple[Side, Side]]:
-    """Return both sides of each model, the optimised one compiled."""
+def build(cache_dir: Path, models: Sequence[str] = tuple(MODELS)) -> dict[str, tuple[Side, Side]]:
+    """Return both sides of the named models, the optimised one compiled."""
     sides = {}
-    for name, make in MODELS.items():
-        model, x = make()
+    for name in models:
+        model, x = MODELS[name]()
         inputs = (x.to(DEVICE),)
         request = PairRequest(model.to(DEVICE), inputs, {}, mode=ExecutionMode.capture(is_training_step=False))
         reference = build_side(request, device=None)
@@ -105,21 +106,20 @@ def as_child(cache_dir: Path, seed: int) -> None:
     print(json.dumps(found), flush=True)
 
 
-def start(cache_dir: Path, seed: int) -> subprocess.Popen[str]:
+def start(cache_dir: Path, seed: int, *options: str, module: str = "benchmarks.warm_calls") -> subprocess.Popen[str]:
     """Return a fresh process that builds."""
-    command = [sys.executable, "-m", "benchmarks.warm_calls", "--child", str(cache_dir), str(seed)]
+    command = [sys.executable, "-m", module, "--child", str(cache_dir), str(seed), *options]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def finish(child: subprocess.Popen[str]) -> Found:
-    """Wait until it has built, let it measure, and return what it found once it is gone."""
+def finish(child: subprocess.Popen[str]) -> Any:
+    """Wait until it has built, let it measure, and return what it found, as JSON tells it, once it is gone."""
     assert child.stdout is not None
     while (line := child.stdout.readline()).strip() != READY:
         if not line:
             raise RuntimeError(f"a measuring process ended with code {child.wait()}, its errors are above")
     output, _ = child.communicate("\n")
-    found: Found = json.loads(output.splitlines()[-1])
-    return found
+    return json.loads(output.splitlines()[-1])
 
 
 def measure_apart(cache_dir: Path, processes: int) -> list[Found]:

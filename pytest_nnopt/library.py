@@ -238,7 +238,7 @@ def _try_step(
         if comparison is None or not comparison.is_within:
             lines = [] if comparison is None else describe_comparison(comparison)
             return _Tried(facts, "; ".join(lines[:2]) or "nothing could be compared", comparison)
-        timing = run.measure_process(Plan()) if measures_speedup else ()
+        timing = run.measure_process(Plan(), with_kernels=False) if measures_speedup else ()
         return _Tried(facts, None, comparison, timing)
     finally:
         run.close()

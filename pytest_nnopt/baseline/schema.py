@@ -65,6 +65,8 @@ class ProcessRecord(Record):
         is_steady: whether warm-up ended because times settled.
         dropped_blocks: blocks thrown away because the machine was disturbed.
         wall_seconds: one call of the candidate by the host's clock until the GPU is done; None on a CPU.
+        host_loop_seconds: a fixed loop of the interpreter on the core that launched; None on a CPU, and where both
+            sides left the pace to the GPU.
         kernels: the candidate's kernels by name; empty on a CPU.
         concerns: what on the machine spoke against timing: a sentence by kind.
         base: what was measured of the base beside it; None unless two revisions were compared.
@@ -77,6 +79,7 @@ class ProcessRecord(Record):
     is_steady: bool
     dropped_blocks: Count = 0
     wall_seconds: Duration | None = None
+    host_loop_seconds: Duration | None = None
     kernels: dict[str, KernelRecord] = {}
     concerns: dict[str, str] = {}
     base: BaseRecord | None = None

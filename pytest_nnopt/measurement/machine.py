@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
+from pytest_nnopt.measurement.cores import usable_cores
 from pytest_nnopt.units import format_percent, format_seconds
 
 FOREIGN_LOAD_LIMIT = 0.1
@@ -200,7 +201,7 @@ class HostProbe:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
-        self._cores = _usable_cores()
+        self._cores = usable_cores()
         folders = [root / f"sys/devices/system/cpu/cpu{core}" for core in sorted(self._cores)]
         self._governor_files = [folder / "cpufreq/scaling_governor" for folder in folders]
         self._thermal_files = [path for folder in folders for path in folder.glob("thermal_throttle/*_throttle_count")]
@@ -341,12 +342,6 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-def _usable_cores() -> frozenset[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(os.cpu_count() or 1))
 
 
 def _difference(before: int | None, after: int | None) -> int:

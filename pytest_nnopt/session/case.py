@@ -206,12 +206,16 @@ class CaseRun:
         """How far the candidate's numbers may be from the reference's."""
         return Tolerance(**self._config.tolerance.model_dump(exclude={"samples"}))
 
-    def measure_process(self, plan: Plan, turn: Callable[[], None] | None = None) -> tuple[ProcessRecord, ...]:
+    def measure_process(
+        self, plan: Plan, turn: Callable[[], None] | None = None, *, with_kernels: bool = True
+    ) -> tuple[ProcessRecord, ...]:
         """Time both sides in this process, add the sample to ``timing`` and return all of it.
 
         Args:
             plan: how much to measure.
             turn: waits until it is this process's turn; whoever gives the turns holds the device's lock.
+            with_kernels: whether a GPU's kernels are timed as well. Without them the sample is of no use to a decision:
+                it is returned alone, and not added.
 
         Raises:
             PairError: there is no candidate to time.
@@ -220,12 +224,23 @@ class CaseRun:
         device = device_of(self.reference)
         lock = self._exclusively(device) if turn is None else contextlib.nullcontext()
         with lock, torch_kept_quiet():
-            timed = self._time_sides(candidate, plan, turn=turn)
-        self.timing = (*self.timing, record_process(timed))
+            timed = self._time_sides(candidate, plan, turn=turn, with_kernels=with_kernels)
+        return self._keep(record_process(timed), with_kernels)
+
+    def _keep(self, process: ProcessRecord, with_kernels: bool) -> tuple[ProcessRecord, ...]:
+        if not with_kernels:
+            return (process,)
+        self.timing = (*self.timing, process)
         return self.timing
 
     def _time_sides(
-        self, candidate: Side, plan: Plan, *, turn: Callable[[], None] | None = None, team: Team | None = None
+        self,
+        candidate: Side,
+        plan: Plan,
+        *,
+        with_kernels: bool,
+        turn: Callable[[], None] | None = None,
+        team: Team | None = None,
     ) -> Timed:
         """Time the reference and a candidate for this case's limit."""
         device = device_of(self.reference)
@@ -237,6 +252,7 @@ class CaseRun:
             plan,
             limit=limit,
             has_cold_cache=self.has_cold_cache,
+            with_kernels=with_kernels,
             turn=turn,
             team=team,
         )

@@ -125,12 +125,15 @@ class RankedRun(CaseRun):
         """Digests over the inputs and parameters of all ranks."""
         return join_origins(self.team.gather(super().origin))
 
-    def measure_process(self, plan: Plan, turn: Callable[[], None] | None = None) -> tuple[ProcessRecord, ...]:
+    def measure_process(
+        self, plan: Plan, turn: Callable[[], None] | None = None, *, with_kernels: bool = True
+    ) -> tuple[ProcessRecord, ...]:
         """Time both sides on all ranks at once, add the sample to ``timing`` and return all of it.
 
         Args:
             plan: how much to measure.
             turn: not for ranks, which measure no two revisions.
+            with_kernels: as of one process.
 
         Raises:
             PairError: there is no candidate to time.
@@ -140,9 +143,8 @@ class RankedRun(CaseRun):
         device = device_of(self.reference)
         plan = replace(plan, block_seconds=BLOCK_SECONDS)
         with self._exclusively(device), torch_kept_quiet():
-            timed = self._time_sides(candidate, plan, team=self.team)
-        self.timing = (*self.timing, join_processes(self.team.gather(record_process(timed))))
-        return self.timing
+            timed = self._time_sides(candidate, plan, with_kernels=with_kernels, team=self.team)
+        return self._keep(join_processes(self.team.gather(record_process(timed))), with_kernels)
 
     @cached_property
     def memory(self) -> MemoryRecord | None:

@@ -43,6 +43,7 @@ def record_process(timed: Timed) -> ProcessRecord:
         is_steady=sample.is_steady,
         dropped_blocks=sample.dropped_blocks,
         wall_seconds=timed.wall_seconds,
+        host_loop_seconds=timed.host_loop_seconds,
         kernels={} if timed.device is None else _kernels(timed.device),
         concerns={concern.kind.value: concern.text for concern in timed.concerns},
     )

@@ -26,8 +26,18 @@ MOST_ERROR = 0.005
 """The largest that is enough under any limit: about what processes on a GPU differ by, and other questions than that of
 the limit are asked of the same blocks."""
 
+MOST_BLOCKS = 100
+"""``Plan.max_blocks`` on a GPU under a limit: where the host sets the pace, blocks are short and differ by several
+percent."""
+
 SINGLE_CALLS = 21
 """Calls whose median is the wall time of one."""
+
+_CALLS_IN_A_ROW, _ROW_SECONDS = 20, 0.02
+"""Calls that show who waits for whom, or as many as fit into the time."""
+
+_HOST_SHARE = 0.7
+"""Of a row of calls: a host that still launches after so much of the time is not far ahead of its GPU."""
 
 _FALLBACK_CACHE_BYTES = 64 * 2**20
 
@@ -58,10 +68,12 @@ class CudaTiming:
         event_seconds: between two events of the stream: from when the GPU reached the first call to when it finished
             the last, gaps between kernels included.
         host_seconds: from the first call's start on the host, timed or not, until the GPU was done.
+        queue_seconds: the part of it after which the host had nothing left to launch.
     """
 
     event_seconds: float
     host_seconds: float
+    queue_seconds: float
 
 
 class CudaClock:
@@ -104,9 +116,14 @@ class CudaClock:
             for _ in repeats:
                 call()
             last.record()
+            queued = time.perf_counter_ns()
             torch.cuda.synchronize(self._device)
-            host_seconds = (time.perf_counter_ns() - start) * 1e-9
-        return CudaTiming(event_seconds=_seconds_between(first, last), host_seconds=host_seconds)
+            done = time.perf_counter_ns()
+        return CudaTiming(
+            event_seconds=_seconds_between(first, last),
+            host_seconds=(done - start) * 1e-9,
+            queue_seconds=(queued - start) * 1e-9,
+        )
 
     def _time_cold_calls(self, call: Callable[[], object], count: int, buffer: torch.Tensor, warm_calls: int) -> float:
         with torch.cuda.device(self._device):
@@ -135,12 +152,14 @@ def fit_plan(plan: Plan, device: torch.device, *, limit: float = 0.0) -> Plan:
         plan: as it is on a CPU; a GPU has a ``warm_call_seconds`` of its own, unless that is 0.
         device: where the calls compute.
         limit: the slowdown to be told from none, as a fraction: on a GPU, where the blocks of a process differ by
-            little, no more of them are measured than that takes. 0 has all of them measured.
+            little or, paced by the host, by much, as many of them are measured as that takes. 0 has all of the plan's
+            measured.
     """
     if device.type != "cuda":
         return plan
     return replace(
         plan,
+        max_blocks=max(plan.max_blocks, MOST_BLOCKS) if limit else plan.max_blocks,
         warm_call_seconds=GPU_WARM_CALL_SECONDS if plan.warm_call_seconds else 0.0,
         enough_error=min(ENOUGH_OF_LIMIT * limit, MOST_ERROR),
     )
@@ -155,6 +174,16 @@ def time_single_calls(call: Callable[[], object], device: torch.device, calls: i
         return None
     clock = CudaClock(device)
     return statistics.median(clock.time_both(call, 1).host_seconds for _ in range(calls))
+
+
+def waits_for_host(call: Callable[[], object], device: torch.device) -> bool:
+    """Return whether a GPU, called in a row, mostly waits for what the host launches; False on a CPU."""
+    if device.type != "cuda":
+        return False
+    clock = CudaClock(device)
+    calls = max(1, min(_CALLS_IN_A_ROW, int(_ROW_SECONDS / clock.time_both(call, 1).host_seconds)))
+    timing = clock.time_both(call, calls, warm_calls=1)
+    return timing.queue_seconds > _HOST_SHARE * timing.host_seconds
 
 
 def _make_event() -> torch.cuda.Event:

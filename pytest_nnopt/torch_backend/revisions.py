@@ -19,7 +19,7 @@ from pytest_nnopt.torch_backend.clock import fit_plan, make_clock
 from pytest_nnopt.torch_backend.kernels import DeviceProfile, profile_kernels
 from pytest_nnopt.torch_backend.layout import place_copies
 from pytest_nnopt.torch_backend.nvml import open_gpu_watch
-from pytest_nnopt.torch_backend.timing import Timed, timed_call
+from pytest_nnopt.torch_backend.timing import Timed, launching_core, timed_call
 from pytest_nnopt.torch_backend.tree import named_tensors
 
 if TYPE_CHECKING:
@@ -157,8 +157,9 @@ def time_revisions(
     watches: list[MachineWatch] = [HostWatch(), *([] if gpu is None else [gpu])]
     probe = HostProbe()
     before = probe.read()
-    with placed[0].references[0].mode.active():
-        sample = measure_case(calls, clock, fit_plan(plan, device), machine=WatchChain(*watches))
+    with placed[0].references[0].mode.active(), launching_core(device) as core:
+        watch = WatchChain(*watches, *([] if core is None else [core]))
+        sample = measure_case(calls, clock, fit_plan(plan, device), machine=watch)
         after = probe.read()
         profiles = [_profile(calls[variant], maker, device) for variant, maker in _candidates(head, base)]
     concerns = (*find_concerns(before, after, torch.get_num_threads()), *([] if gpu is None else gpu.concerns()))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 
 import torch
+
+from pytest_nnopt.measurement.cores import usable_cores
 
 
 def default_threads() -> int:
@@ -15,8 +16,7 @@ def default_threads() -> int:
     A team of threads waits for its slowest member. With a thread on every core, whatever else runs on the machine holds
     up every parallel region, and a call of 10 ms takes 100.
     """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // 2)
+    return max(1, len(usable_cores()) // 2)
 
 
 def current_threads() -> int:

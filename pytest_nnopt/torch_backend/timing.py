@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_nnopt.measurement.clock import InTurns, WatchChain
+from pytest_nnopt.measurement.cores import CoreWatch, watched_core
 from pytest_nnopt.measurement.engine import measure_case
 from pytest_nnopt.measurement.machine import (
     ConcernKind,
@@ -21,7 +24,7 @@ from pytest_nnopt.measurement.machine import (
 )
 from pytest_nnopt.measurement.team import TeamClock, TeamWatch
 from pytest_nnopt.model import ProcessSample, Variant
-from pytest_nnopt.torch_backend.clock import fit_plan, make_clock, time_single_calls
+from pytest_nnopt.torch_backend.clock import fit_plan, make_clock, time_single_calls, waits_for_host
 from pytest_nnopt.torch_backend.kernels import DeviceProfile, profile_kernels
 from pytest_nnopt.torch_backend.nvml import open_gpu_watch
 from pytest_nnopt.torch_backend.yardstick import make_yardstick
@@ -42,12 +45,15 @@ class Timed:
         concerns: what on the machine spoke against timing.
         device: the candidate's kernels; None on a CPU.
         wall_seconds: one call of the candidate by the host's clock, until the GPU is done; None on a CPU.
+        host_loop_seconds: a fixed loop of the host, on the core that launched; None on a CPU, and where both sides
+            leave the pace to the GPU.
     """
 
     sample: ProcessSample
     concerns: tuple[MachineConcern, ...]
     device: DeviceProfile | None = None
     wall_seconds: float | None = None
+    host_loop_seconds: float | None = None
 
 
 def time_sides(
@@ -58,6 +64,7 @@ def time_sides(
     *,
     limit: float,
     has_cold_cache: bool = False,
+    with_kernels: bool = True,
     turn: Callable[[], None] | None = None,
     team: Together | None = None,
 ) -> Timed:
@@ -70,6 +77,8 @@ def time_sides(
         plan: how much to measure.
         limit: the slowdown to be told from none, as a fraction; 0 has all blocks of the plan measured.
         has_cold_cache: whether each call finds a GPU's L2 cache overwritten.
+        with_kernels: whether a GPU's kernels are timed as well. Once a process has run the profiler each launch takes
+            longer in it, so that later times there flatter what launches less.
         turn: waits, before the warm-up and before each block, until it is this process's turn. What other processes
             compute is then no concern, since the one whose turn it is in between is among them.
         team: the ranks that do the same at the same time; None where there is one process.
@@ -84,21 +93,40 @@ def time_sides(
     if turn is not None:
         watches.insert(0, InTurns(turn))
         turn()
-    watch: MachineWatch = WatchChain(*watches)
     clock = make_clock(device, has_cold_cache=has_cold_cache)
     if team is not None:
-        clock, watch = TeamClock(clock, team), TeamWatch(watch, team)
+        clock = TeamClock(clock, team)
     probe = HostProbe()
     before = _read_host(probe, team)
-    with references[0].mode.active():
+    with references[0].mode.active(), launching_core(device, team) as core:
+        watch: MachineWatch = WatchChain(*watches, *([] if core is None else [core]))
+        if team is not None:
+            watch = TeamWatch(watch, team)
         sample = measure_case(calls, clock, fit_plan(plan, device, limit=limit), machine=watch)
         after = _read_host(probe, team)
         wall_seconds = time_single_calls(calls[Variant.CANDIDATE][0], device)
-        profile = profile_kernels(calls[Variant.CANDIDATE], device, team=team) if device.type == "cuda" else None
+        sides = (calls[Variant.REFERENCE][0], calls[Variant.CANDIDATE][0])
+        waits = core is not None and any(waits_for_host(call, device) for call in sides)
+        has_kernels = with_kernels and device.type == "cuda"
+        profile = profile_kernels(calls[Variant.CANDIDATE], device, team=team) if has_kernels else None
     concerns = find_concerns(before, after, torch.get_num_threads() * (1 if team is None else team.size))
     if turn is not None:
         concerns = [concern for concern in concerns if concern.kind is not ConcernKind.LOAD]
-    return Timed(sample, (*concerns, *([] if gpu is None else gpu.concerns())), profile, wall_seconds)
+    return Timed(
+        sample,
+        (*concerns, *([] if gpu is None else gpu.concerns())),
+        profile,
+        wall_seconds,
+        core.loop_seconds if core is not None and waits else None,
+    )
+
+
+def launching_core(device: torch.device, team: Together | None = None) -> AbstractContextManager[CoreWatch | None]:
+    """Choose the core that launches what a GPU computes, and watch it.
+
+    The threads of a CPU's calls need all cores. Ranks, each of which chooses by itself, might choose the same.
+    """
+    return watched_core() if device.type == "cuda" and team is None else contextlib.nullcontext()
 
 
 def _read_host(probe: HostProbe, team: Together | None) -> HostReading:

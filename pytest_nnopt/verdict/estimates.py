@@ -10,7 +10,7 @@ from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.shift import Shift, machine_shift
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pytest_nnopt.baseline.schema import ProcessRecord, RatioRecord
 
@@ -26,13 +26,22 @@ def estimate_of_ratio(ratio: RatioRecord) -> ProcessEstimate:
 
 
 def shift_since(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Shift:
-    """Return how far the machine has moved, by the fixed workload of the processes that timed it."""
-    return machine_shift(_workload_times(now), _workload_times(before))
+    """Return how far the machine has moved: the device by the fixed workload, the host that leads it by a fixed loop.
+
+    Of the two, what leaves more open. Processes that did not time one of them do not count for it.
+    """
+    kinds = (_workload_seconds, _loop_seconds)
+    shifts = [machine_shift(_logarithms(map(kind, now)), _logarithms(map(kind, before))) for kind in kinds]
+    return max(shifts, key=lambda shift: shift.error)
 
 
-def _workload_times(processes: Sequence[ProcessRecord]) -> list[float]:
-    return [
-        math.log(process.seconds[Variant.YARDSTICK.value])
-        for process in processes
-        if Variant.YARDSTICK.value in process.seconds
-    ]
+def _workload_seconds(process: ProcessRecord) -> float | None:
+    return process.seconds.get(Variant.YARDSTICK.value)
+
+
+def _loop_seconds(process: ProcessRecord) -> float | None:
+    return process.host_loop_seconds
+
+
+def _logarithms(times: Iterable[float | None]) -> list[float]:
+    return [math.log(seconds) for seconds in times if seconds is not None]

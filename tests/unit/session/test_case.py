@@ -9,10 +9,11 @@ import torch
 from pytest_nnopt.config import CaseConfig, CompileConfig, LimitsConfig
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.measurement.engine import Plan
-from pytest_nnopt.session import case
+from pytest_nnopt.session import case, ranked
 from pytest_nnopt.session.case import CaseRun
 from pytest_nnopt.session.ranked import RankedRun
 from pytest_nnopt.torch_backend.pair import PairRequest
+from tests.builders import make_process
 
 if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.team import Team
@@ -64,6 +65,24 @@ def test_times_are_taken_for_the_case_s_limit(monkeypatch: pytest.MonkeyPatch, i
     run = RankedRun(cast("Team", alone), request, config) if is_ranked else CaseRun(request, config)
     with pytest.raises(Asked, match=r"0\.07"):
         run.measure_process(Plan())
+    run.close()
+
+
+@pytest.mark.parametrize("with_kernels", [True, False])
+@pytest.mark.parametrize("is_ranked", [False, True])
+def test_a_sample_without_kernels_is_not_kept_for_decisions(
+    monkeypatch: pytest.MonkeyPatch, is_ranked: bool, with_kernels: bool
+) -> None:
+    asked: list[bool] = []
+    process = make_process()
+    monkeypatch.setattr(case, "time_sides", lambda *_, with_kernels, **__: asked.append(with_kernels))
+    monkeypatch.setattr(ranked if is_ranked else case, "record_process", lambda _: process)
+    request = PairRequest(torch.nn.ReLU(), (torch.ones(2),), candidate=torch.relu)
+    alone = SimpleNamespace(size=1, rank=0, is_lead=True, gather=lambda value: [value], meet=lambda: None)
+    run = RankedRun(cast("Team", alone), request, CaseConfig()) if is_ranked else CaseRun(request, CaseConfig())
+    assert len(run.measure_process(Plan(), with_kernels=with_kernels)) == 1
+    assert asked == [with_kernels]
+    assert len(run.timing) == with_kernels
     run.close()
 
 

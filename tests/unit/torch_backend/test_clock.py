@@ -10,7 +10,14 @@ import torch
 
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.torch_backend import clock
-from pytest_nnopt.torch_backend.clock import CudaClock, WallClock, fit_plan, make_clock, time_single_calls
+from pytest_nnopt.torch_backend.clock import (
+    CudaClock,
+    WallClock,
+    fit_plan,
+    make_clock,
+    time_single_calls,
+    waits_for_host,
+)
 
 
 @pytest.fixture
@@ -59,6 +66,12 @@ def test_longer_calls_are_warmed_on_a_gpu_for_the_host_must_get_ahead() -> None:
 @pytest.mark.parametrize(("device", "limit", "error"), [("cpu", 0.02, 0), ("cuda", 0.02, 0.002), ("cuda", 0.5, 0.005)])
 def test_on_a_gpu_no_more_is_measured_than_the_limit_asks_for(device: str, limit: float, error: float) -> None:
     assert fit_plan(Plan(), torch.device(device), limit=limit).enough_error == pytest.approx(error)
+
+
+@pytest.mark.parametrize(("device", "limit", "blocks"), [("cpu", 0.02, 40), ("cuda", 0.02, 100), ("cuda", 0.0, 40)])
+def test_on_a_gpu_more_blocks_than_planned_may_serve_a_limit(device: str, limit: float, blocks: int) -> None:
+    assert fit_plan(Plan(), torch.device(device), limit=limit).max_blocks == blocks
+    assert fit_plan(Plan(max_blocks=200), torch.device(device), limit=limit).max_blocks == 200
 
 
 class FakeCuda:
@@ -125,6 +138,30 @@ def test_flush_buffer_is_larger_than_the_cache(
     assert clock._make_flush_buffer(torch.device("cpu")).nbytes == buffer_bytes
 
 
+@pytest.mark.parametrize(
+    ("launching", "computing", "waits"), [(40e-6, 20e-6, True), (40e-6, 400e-6, False), (1e-3, 0.1, False)]
+)
+def test_a_gpu_waits_for_a_host_that_takes_longer_to_launch_than_it_to_compute(
+    monkeypatch: pytest.MonkeyPatch, launching: float, computing: float, waits: bool
+) -> None:
+    FakeCuda(monkeypatch)
+    host, device = 0.0, 0.0
+
+    def call() -> None:
+        nonlocal host, device
+        host += launching
+        device = max(host, device) + computing
+
+    def synchronize(_device: object) -> None:
+        nonlocal host
+        host = max(host, device)
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: round(host * 1e9))
+    assert waits_for_host(call, torch.device("cuda", 0)) == waits
+    assert not waits_for_host(call, torch.device("cpu"))
+
+
 def test_a_gpu_gets_the_clock_of_its_events() -> None:
     assert isinstance(make_clock(torch.device("cuda", 0)), CudaClock)
 
@@ -147,6 +184,13 @@ def test_cuda_clock_waits_for_the_queued_work(gpu: torch.device) -> None:
     # 10 products of 137 GFLOP; no GPU does 2 PFLOP/s in single precision
     assert timing.event_seconds > 10 * 2 * 4096**3 / 2e15
     assert timing.host_seconds >= timing.event_seconds
+
+
+@pytest.mark.gpu
+def test_a_gpu_waits_for_small_work_and_not_for_large(gpu: torch.device) -> None:
+    small, large = (torch.randn(width, width, device=gpu) for width in (16, 8192))
+    assert waits_for_host(lambda: small @ small, gpu)
+    assert not waits_for_host(lambda: large @ large, gpu)
 
 
 @pytest.mark.gpu

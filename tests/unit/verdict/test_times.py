@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -39,6 +40,11 @@ def only(*names: CheckName) -> frozenset[CheckName]:
 
 def with_kernels(process: ProcessRecord, seconds: float) -> ProcessRecord:
     return process.model_copy(update={"kernels": {"gemm": KernelRecord(count=1, seconds=seconds)}})
+
+
+def led_by(timing: Sequence[ProcessRecord], loop_seconds: float | None) -> tuple[ProcessRecord, ...]:
+    """The processes on a host whose fixed loop takes so long."""
+    return tuple(process.model_copy(update={"host_loop_seconds": loop_seconds}) for process in timing)
 
 
 class TestSpeedup:
@@ -106,6 +112,21 @@ class TestLatency:
         said = [detail for detail in check.details if detail.startswith("the machine is")]
         assert [words in detail for detail in said] == ([True] if words else [])
         assert ("; the machine is" in check.reason) == bool(words)
+
+    @pytest.mark.parametrize(
+        ("now", "before", "is_named"),
+        [(130e-6, 80e-6, True), (82e-6, 80e-6, False), (130e-6, None, False), (None, 80e-6, False)],
+    )
+    def test_so_is_a_host_that_is_slower_where_it_sets_the_pace_of_a_gpu(
+        self, now: float | None, before: float | None, is_named: bool
+    ) -> None:
+        question = make_question(
+            make_config(latency=0.05), is_comparing=True, baseline=Evidence(timing=led_by(make_timing(), before))
+        )
+        check = check_latency(question, led_by(make_timing(1.12), now))
+        assert check.outcome is (Outcome.INCONCLUSIVE if is_named else Outcome.FAILED)
+        said = "; the machine is slower than in the baseline, a fixed workload's time +62.5 %"
+        assert (said in check.reason) == is_named
 
     @pytest.mark.parametrize(
         "fields",
