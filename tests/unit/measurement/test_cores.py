@@ -132,10 +132,9 @@ def test_an_error_gives_the_cores_back_as_well() -> None:
 
 @needs_two_cores
 def test_a_thread_that_launches_the_backward_pass_follows(monkeypatch: pytest.MonkeyPatch) -> None:
-    started, done = threading.Event(), threading.Event()
-    thread = threading.Thread(target=lambda: (started.set(), done.wait()))
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
     thread.start()
-    started.wait()
     number = thread.native_id
     assert number is not None
     monkeypatch.setattr(cores_module, "launching_threads", lambda: [0, number])
