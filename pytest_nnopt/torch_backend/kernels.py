@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.torch_backend.isolation import warnings_not_raised
+from pytest_nnopt.torch_backend.quiet import profiler_kept_quiet
 
 if TYPE_CHECKING:
     from pytest_nnopt.measurement.team import Together
@@ -107,7 +107,7 @@ def profile_kernels(
         wanted = round(team.largest(wanted))
     calls = max(LEAST_CALLS, wanted // len(copies))
     activities = [torch.profiler.ProfilerActivity.CUDA]
-    with warnings_not_raised(), torch.profiler.profile(activities=activities) as profiler:
+    with profiler_kept_quiet(), torch.profiler.profile(activities=activities) as profiler:
         for copy in copies:
             for _ in range(calls):
                 copy()

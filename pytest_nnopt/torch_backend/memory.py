@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from pytest_nnopt.torch_backend.isolation import warnings_not_raised
 from pytest_nnopt.torch_backend.pair import device_of
+from pytest_nnopt.torch_backend.quiet import profiler_kept_quiet
 from pytest_nnopt.torch_backend.tree import named_tensors
 
 if TYPE_CHECKING:
@@ -125,9 +124,7 @@ def _track_least(run: Callable[[], None], device: torch.device, forget: Callable
 
 
 def _track_cpu(run: Callable[[], None], _device: torch.device) -> _Usage:
-    # Kineto logs to the process's own stderr, past sys.stderr, unless this is set before it is first used.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    with warnings_not_raised(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profiler_kept_quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
     results = profiler.profiler.kineto_results
     events = [event for event in results.events() if event.name() == "[memory]"]

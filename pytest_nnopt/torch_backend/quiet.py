@@ -8,6 +8,8 @@ import os
 import warnings
 from collections.abc import Iterator
 
+from pytest_nnopt.torch_backend.isolation import warnings_not_raised
+
 
 @contextlib.contextmanager
 def torch_kept_quiet() -> Iterator[None]:
@@ -18,6 +20,17 @@ def torch_kept_quiet() -> Iterator[None]:
     """
     with _trace_dropped(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+        yield
+
+
+@contextlib.contextmanager
+def profiler_kept_quiet() -> Iterator[None]:
+    """Profile inside without warnings, and without the log that Kineto writes to the process's own stderr.
+
+    Its level counts from a process's first profile on.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with warnings_not_raised():
         yield
 
 
