@@ -3,9 +3,9 @@
 Run ``python -m benchmarks.launching_core`` on a machine with a GPU; it writes
 ``benchmarks/results/launching_core.md``.
 
-Fresh processes with compiled code from one cache measure every model with the gate's own engine: on a core that chance
-draws and that is kept, as the scheduler does, and on one that the gate chooses and leaves once it is slowed. All of
-them first prepare, then each measures while the others wait.
+Fresh processes with compiled code from one cache measure every model with the gate's own engine: free to be moved by
+the scheduler, on a core that chance draws, and on one that the gate chooses and leaves once it is slowed. All of them
+first prepare, then each measures while the others wait.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import torch
 
@@ -35,6 +36,7 @@ from pytest_nnopt.measurement.cores import usable_cores
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.model import Variant
 from pytest_nnopt.session.records import record_process
+from pytest_nnopt.torch_backend import timing
 from pytest_nnopt.torch_backend.isolation import probe_instruction_sets
 from pytest_nnopt.torch_backend.threads import thread_count
 from pytest_nnopt.torch_backend.timing import time_sides
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
 LIMIT = 0.05
 ROUNDS = 3
-WAYS = ("drawn", "chosen")
+WAYS = ("free", "drawn", "chosen")
 
 Figures = dict[str, float]
 """The log-ratio to eager, its standard error from the blocks, eager's seconds and the blocks dropped."""
@@ -55,7 +57,7 @@ Found = dict[str, dict[str, list[Figures]]]
 
 
 def as_child(cache_dir: Path, seed: int, models: Sequence[str]) -> None:
-    """Build, say so, and once told to measure every model in both ways, round after round, and print what was found."""
+    """Build, say so, and once told measure every model in all ways, round after round, and print what was found."""
     probe_instruction_sets()
     keep_freed_memory()
     chooser = random.Random(seed)
@@ -67,7 +69,7 @@ def as_child(cache_dir: Path, seed: int, models: Sequence[str]) -> None:
         orders = [chooser.sample(WAYS, len(WAYS)) for _ in range(ROUNDS)]
         for order, name in itertools.product(orders, models):
             for way in order:
-                with on_drawn_core(chooser) if way == "drawn" else nullcontext():
+                with in_way(way, chooser):
                     found[name][way].append(measure(*sides[name], chooser.getrandbits(32)))
     print(json.dumps(found), flush=True)
 
@@ -75,7 +77,7 @@ def as_child(cache_dir: Path, seed: int, models: Sequence[str]) -> None:
 def measure(reference: Side, candidate: Side, seed: int) -> Figures:
     """Return what one sample of the gate says."""
     record = record_process(
-        time_sides([reference], [candidate], DEVICE, Plan(seed=seed), limit=LIMIT, with_kernels=False)
+        time_sides([reference], [candidate], DEVICE, Plan(seed=seed), limit=LIMIT, has_kernels=False)
     )
     return {
         "ratio": record.candidate_to_reference.log_ratio,
@@ -85,19 +87,22 @@ def measure(reference: Side, candidate: Side, seed: int) -> Figures:
     }
 
 
-def on_drawn_core(chooser: random.Random) -> AbstractContextManager[None]:
-    """Return a context in which this thread may run on one core alone, which leaves nothing to choose."""
+@contextmanager
+def on_drawn_core(chooser: random.Random) -> Iterator[None]:
+    """Let this thread run on one core alone, which leaves nothing to choose."""
+    cores = usable_cores()
+    os.sched_setaffinity(0, {chooser.choice(sorted(cores))})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
-    @contextmanager
-    def confined() -> Iterator[None]:
-        cores = usable_cores()
-        os.sched_setaffinity(0, {chooser.choice(sorted(cores))})
-        try:
-            yield
-        finally:
-            os.sched_setaffinity(0, cores)
 
-    return confined()
+def in_way(way: str, chooser: random.Random) -> AbstractContextManager[object]:
+    """Return a context in which the engine launches in one of the ways."""
+    if way == "free":
+        return patch.object(timing, "launching_core", lambda *_: nullcontext())
+    return on_drawn_core(chooser) if way == "drawn" else nullcontext()
 
 
 def measure_apart(cache_dir: Path, processes: int, models: Sequence[str]) -> list[Found]:
@@ -105,7 +110,7 @@ def measure_apart(cache_dir: Path, processes: int, models: Sequence[str]) -> lis
     options = [f"--model={name}" for name in models]
     begin = partial(start, cache_dir, module="benchmarks.launching_core")
     finish(begin(0, *options))  # fills the cache
-    return [finish(child) for child in [begin(seed, *options) for seed in range(1, processes + 1)]]
+    return [json.loads(finish(child)) for child in [begin(seed, *options) for seed in range(1, processes + 1)]]
 
 
 def format_rows(processes: Sequence[Found]) -> Iterator[str]:
@@ -144,16 +149,16 @@ def main() -> None:
         "",
         f"Made by `{' '.join(['python -m benchmarks.launching_core', *sys.argv[1:]])}` on {date.today()}: Python "
         f"{platform.python_version()}, torch {torch.__version__}, {torch.cuda.get_device_name()}, "
-        f"{len(usable_cores())} cores, {arguments.processes} fresh processes, each of which measured every model on a "
-        f"core drawn by chance and on one chosen by the gate, {ROUNDS} times each. The standard deviation is between "
-        "all of these samples of identical code; the error is the median sample's own, from its blocks.",
+        f"{len(usable_cores())} cores, {arguments.processes} fresh processes, each of which measured every model "
+        f"free to be moved, on a core drawn by chance, and on one chosen by the gate, {ROUNDS} times each. The "
+        "standard deviation is between all of these samples of identical code; the error is the median sample's own, "
+        "from its blocks.",
         "",
         "| model | core | SD to eager | error by the blocks | eager, seconds a call | blocks dropped |",
         "|---|---|---|---|---|---|",
         *rows,
     ]
     print(*rows, sep="\n")
-    print(json.dumps(processes), file=sys.stderr)
     (RESULTS / "launching_core.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

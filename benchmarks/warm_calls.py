@@ -24,7 +24,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -112,14 +111,14 @@ def start(cache_dir: Path, seed: int, *options: str, module: str = "benchmarks.w
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def finish(child: subprocess.Popen[str]) -> Any:
-    """Wait until it has built, let it measure, and return what it found, as JSON tells it, once it is gone."""
+def finish(child: subprocess.Popen[str]) -> str:
+    """Wait until it has built, let it measure, and return the line that says what it found once it is gone."""
     assert child.stdout is not None
     while (line := child.stdout.readline()).strip() != READY:
         if not line:
             raise RuntimeError(f"a measuring process ended with code {child.wait()}, its errors are above")
     output, _ = child.communicate("\n")
-    return json.loads(output.splitlines()[-1])
+    return output.splitlines()[-1]
 
 
 def measure_apart(cache_dir: Path, processes: int) -> list[Found]:
@@ -127,8 +126,8 @@ def measure_apart(cache_dir: Path, processes: int) -> list[Found]:
     finish(start(cache_dir, 0))  # fills the cache
     seeds = range(1, processes + 1)
     if HAS_GPU:
-        return [finish(child) for child in [start(cache_dir, seed) for seed in seeds]]
-    return [finish(start(cache_dir, seed)) for seed in seeds]
+        return [json.loads(finish(child)) for child in [start(cache_dir, seed) for seed in seeds]]
+    return [json.loads(finish(start(cache_dir, seed))) for seed in seeds]
 
 
 def format_rows(processes: Sequence[Found]) -> Iterator[str]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_nnopt.baseline.schema import Evidence
 from pytest_nnopt.config import CaseConfig, CompileConfig, ToleranceConfig, validate_section
-from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.model import Check, CheckName, CompileAttempt, CompileFacts, CompileStatus, Outcome, Verdict
 from pytest_nnopt.numerics import describe_agreement, describe_comparison
 from pytest_nnopt.observers import tell
@@ -238,7 +237,7 @@ def _try_step(
         if comparison is None or not comparison.is_within:
             lines = [] if comparison is None else describe_comparison(comparison)
             return _Tried(facts, "; ".join(lines[:2]) or "nothing could be compared", comparison)
-        timing = run.measure_process(Plan(), with_kernels=False) if measures_speedup else ()
+        timing = (run.measure_ratio(),) if measures_speedup else ()
         return _Tried(facts, None, comparison, timing)
     finally:
         run.close()

@@ -65,8 +65,8 @@ class ProcessRecord(Record):
         is_steady: whether warm-up ended because times settled.
         dropped_blocks: blocks thrown away because the machine was disturbed.
         wall_seconds: one call of the candidate by the host's clock until the GPU is done; None on a CPU.
-        host_loop_seconds: a fixed loop of the interpreter on the core that launched; None on a CPU, and where both
-            sides left the pace to the GPU.
+        host_loop_seconds: a fixed loop of the interpreter on the core that launched; None on a CPU, where both sides
+            left the pace to the GPU, and where there was no core to choose.
         kernels: the candidate's kernels by name; empty on a CPU.
         concerns: what on the machine spoke against timing: a sentence by kind.
         base: what was measured of the base beside it; None unless two revisions were compared.

@@ -1,7 +1,7 @@
 """The core that a host leads its GPU from: the quickest that is free, for as long as it stays so.
 
-What another guest runs on a core's second thread slows the host by up to two thirds, and does not slow many launches as
-it slows the few of compiled code. The operating system sees its own load alone, and leaves a thread where it is.
+What another guest runs on a core's second thread slows the host, and slows many launches otherwise than few. The
+operating system sees its own load alone, and leaves a thread where it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
 from random import Random
@@ -20,19 +20,26 @@ SLOWED = 1.3
 """A loop that takes longer than this times the shortest seen runs on a core that something else uses as well, such as
 its second thread. What clocks that follow the load make of it, and its own noise, mostly stay below."""
 
+WAITED = 0.05
+"""Share of a block for which the thread could have run and did not: another one had the core."""
+
 MOST_CORES = 16
 """Cores that are tried in a search, drawn anew each time."""
 
 _LOOP_ROUNDS = 1500
 _LOOPS = 2
+_WAKING_LOOPS = 5
+"""Loops on a core before it is judged: one that was idle takes a moment to get up to speed."""
 
 _THIS_THREAD = 0
-_BACKWARD_THREADS = "pt_autograd"
-"""How the names of torch's threads begin that launch the backward pass."""
+_TASKS = Path("/proc/self/task")
 
 
 def time_loop() -> float:
-    """Return the seconds of a fixed loop of the interpreter, of about 80 µs: the shorter of two."""
+    """Return the seconds of a fixed loop of the interpreter, of about 80 µs: the shorter of two.
+
+    Baselines hold its time: one that costs another time needs another name there.
+    """
     return min(_time_loop_once() for _ in range(_LOOPS))
 
 
@@ -44,15 +51,25 @@ def _time_loop_once() -> float:
     return (time.perf_counter_ns() - start) * 1e-9
 
 
+def waited_seconds(schedstat: Path = Path("/proc/thread-self/schedstat")) -> float:
+    """Return for how long in all this thread could have run while others had its core; 0 where nobody tells."""
+    try:
+        return int(schedstat.read_text(encoding="ascii").split()[1]) * 1e-9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 class CoreWatch:
     """A machine watch that leaves a core which something else slows, and objects to the block that met it there.
 
-    It starts on the quickest core.
+    It starts on the quickest core. Once all have become slower it takes that for the state of the host, and objects to
+    it no more.
 
     Args:
         cores: numbers of those to choose from.
         move: goes on on another core.
         time_loop: returns the seconds of a fixed loop on the present one.
+        waited: returns for how many seconds in all others had this thread's core.
         random: draws the cores that are tried where there are many.
     """
 
@@ -62,39 +79,57 @@ class CoreWatch:
         move: Callable[[int], None],
         *,
         time_loop: Callable[[], float] = time_loop,
+        waited: Callable[[], float] = waited_seconds,
         random: Random | None = None,
     ) -> None:
         self._cores = tuple(cores)
         self._move = move
         self._time_loop = time_loop
+        self._read_waited = waited
         self._random = random or Random()
         self._shortest = math.inf
         self._seconds: list[float] = []
-        self._find_core()
+        self._seconds_disturbed: list[float] = []
+        self._is_disturbed = False
+        self._core = self._find_core(self._cores)
+        self._began, self._waited = time.perf_counter(), waited()
 
     @property
     def loop_seconds(self) -> float | None:
-        """Median seconds of the loop after the blocks so far; None before the first."""
-        return statistics.median(self._seconds) if self._seconds else None
+        """Median seconds of the loop after the undisturbed blocks, or where there are none after all of them.
+
+        None before the first.
+        """
+        seconds = self._seconds or self._seconds_disturbed
+        return statistics.median(seconds) if seconds else None
 
     def before(self) -> None:
-        """Go to the quickest core where this one is slowed."""
-        if self._is_slowed(self._time()):
-            self._find_core()
+        """Go to the quickest of the other cores where this one is slowed, or was at the end of the last block."""
+        if self._is_disturbed or self._is_slowed(self._time()):
+            self._core = self._find_core([core for core in self._cores if core != self._core])
+        self._began, self._waited = time.perf_counter(), self._read_waited()
 
     def after(self) -> str | None:
-        """Object where the core is slowed by now."""
+        """Object where others had the core during the block, or it is slowed by now."""
+        has_waited = self._read_waited() - self._waited > WAITED * (time.perf_counter() - self._began)
         seconds = self._time()
-        self._seconds.append(seconds)
-        return "on a core that something else slowed" if self._is_slowed(seconds) else None
+        self._is_disturbed = has_waited or self._is_slowed(seconds)
+        (self._seconds_disturbed if self._is_disturbed else self._seconds).append(seconds)
+        return "on a core that something else slowed" if self._is_disturbed else None
 
-    def _find_core(self) -> None:
-        tried = self._random.sample(self._cores, min(MOST_CORES, len(self._cores)))
+    def _find_core(self, cores: Sequence[int]) -> int:
+        tried = self._random.sample(cores, min(MOST_CORES, len(cores)))
         seconds = {core: self._time_on(core) for core in tried}
-        self._move(min(seconds, key=seconds.__getitem__))
+        quickest = min(seconds, key=seconds.__getitem__)
+        self._move(quickest)
+        if self._is_slowed(seconds[quickest]):
+            self._shortest = seconds[quickest]
+        return quickest
 
     def _time_on(self, core: int) -> float:
         self._move(core)
+        for _ in range(_WAKING_LOOPS):
+            self._time_loop()
         return self._time()
 
     def _time(self) -> float:
@@ -107,25 +142,34 @@ class CoreWatch:
 
 
 @contextlib.contextmanager
-def watched_core() -> Iterator[CoreWatch | None]:
-    """Watch the core that this thread launches from, and let torch's for the backward pass follow it.
+def watched_core(followers: str) -> Iterator[CoreWatch | None]:
+    """Watch the core that this thread launches from, and let other threads follow it.
 
-    What the threads may run on is restored.
+    Afterwards all threads may run where they could before, and those that began meanwhile where this one could.
+
+    Args:
+        followers: how the names of threads begin that follow.
 
     Yields:
         The watch; None where there is no core to choose.
     """
-    cores = sorted(usable_cores())
-    if len(cores) < 2 or not hasattr(os, "sched_setaffinity"):
+    cores = usable_cores()
+    if len(cores) < 2 or not hasattr(os, "sched_setaffinity") or not _allow(_THIS_THREAD, cores):
         yield None
         return
-    with _affinity_restored(launching_threads()) as threads:
+    before = {thread: allowed for thread in threads_named() if (allowed := _allowed(thread))}
+    threads = [_THIS_THREAD, *threads_named(followers)]
 
-        def move(core: int) -> None:
-            for thread in threads:
-                _allow(thread, {core})
+    def move(core: int) -> None:
+        for thread in threads:
+            _allow(thread, {core})
 
-        yield CoreWatch(cores, move)
+    try:
+        yield CoreWatch(sorted(cores), move)
+    finally:
+        _allow(_THIS_THREAD, cores)
+        for thread in threads_named():
+            _allow(thread, before.get(thread, cores))
 
 
 def usable_cores() -> frozenset[int]:
@@ -135,26 +179,30 @@ def usable_cores() -> frozenset[int]:
     return frozenset(range(os.cpu_count() or 1))
 
 
-@contextlib.contextmanager
-def _affinity_restored(threads: Sequence[int]) -> Iterator[Sequence[int]]:
-    before = {thread: os.sched_getaffinity(thread) for thread in threads}
-    try:
-        yield threads
-    finally:
-        for thread, cores in before.items():
-            _allow(thread, cores)
-
-
-def _allow(thread: int, cores: set[int]) -> None:
-    with contextlib.suppress(OSError):  # the thread may have ended, or the system took the core away
-        os.sched_setaffinity(thread, cores)
-
-
-def launching_threads(tasks: Path = Path("/proc/self/task")) -> list[int]:
-    """Return the numbers of the threads that launch: this one, as 0, and torch's for the backward pass.
+def threads_named(start: str = "", *, tasks: Path = _TASKS) -> list[int]:
+    """Return the numbers of this process's threads whose name begins so.
 
     Args:
+        start: of the name; all begin with nothing.
         tasks: where the kernel keeps a folder for each thread.
     """
-    names = {int(file.parent.name): file.read_text(encoding="utf-8") for file in tasks.glob("*/comm")}
-    return [_THIS_THREAD, *(thread for thread, name in names.items() if name.startswith(_BACKWARD_THREADS))]
+    found = []
+    for file in tasks.glob("*/comm"):
+        with contextlib.suppress(OSError):  # it has ended
+            if file.read_bytes().startswith(start.encode()):
+                found.append(int(file.parent.name))
+    return sorted(found)
+
+
+def _allowed(thread: int) -> frozenset[int]:
+    with contextlib.suppress(OSError):  # it has ended
+        return frozenset(os.sched_getaffinity(thread))
+    return frozenset()
+
+
+def _allow(thread: int, cores: Collection[int]) -> bool:
+    """Let a thread run on these cores, and return whether that was done: it may have ended, or a core gone away."""
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(thread, cores)
+        return True
+    return False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, OriginRecord, ProcessRecord, WorkRecord
 from pytest_nnopt.errors import MeasurementError, PairError
 from pytest_nnopt.files import temporary_directory
+from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import CompileFacts, CompileStatus
 from pytest_nnopt.numerics import Tolerance
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
     from pytest_nnopt.config import CaseConfig, CompileConfig
     from pytest_nnopt.environment import Environment
-    from pytest_nnopt.measurement.engine import Plan
     from pytest_nnopt.model import CompileTime
     from pytest_nnopt.numerics import NumericsComparison
     from pytest_nnopt.torch_backend.pair import PairRequest
@@ -206,39 +206,44 @@ class CaseRun:
         """How far the candidate's numbers may be from the reference's."""
         return Tolerance(**self._config.tolerance.model_dump(exclude={"samples"}))
 
-    def measure_process(
-        self, plan: Plan, turn: Callable[[], None] | None = None, *, with_kernels: bool = True
-    ) -> tuple[ProcessRecord, ...]:
+    def measure_process(self, plan: Plan, turn: Callable[[], None] | None = None) -> tuple[ProcessRecord, ...]:
         """Time both sides in this process, add the sample to ``timing`` and return all of it.
 
         Args:
             plan: how much to measure.
             turn: waits until it is this process's turn; whoever gives the turns holds the device's lock.
-            with_kernels: whether a GPU's kernels are timed as well. Without them the sample is of no use to a decision:
-                it is returned alone, and not added.
 
         Raises:
             PairError: there is no candidate to time.
         """
+        self.timing = (*self.timing, self._measure(plan, turn))
+        return self.timing
+
+    def measure_ratio(self) -> ProcessRecord:
+        """Time both sides in this process for their ratio alone, which enters no decision.
+
+        A GPU's kernels are left out: what is timed in a process after its profiler has run says less.
+
+        Raises:
+            PairError: there is no candidate to time.
+        """
+        return self._measure(Plan(), has_kernels=False)
+
+    def _measure(
+        self, plan: Plan, turn: Callable[[], None] | None = None, *, has_kernels: bool = True
+    ) -> ProcessRecord:
         candidate = self.require_candidate()
         device = device_of(self.reference)
         lock = self._exclusively(device) if turn is None else contextlib.nullcontext()
         with lock, torch_kept_quiet():
-            timed = self._time_sides(candidate, plan, turn=turn, with_kernels=with_kernels)
-        return self._keep(record_process(timed), with_kernels)
-
-    def _keep(self, process: ProcessRecord, with_kernels: bool) -> tuple[ProcessRecord, ...]:
-        if not with_kernels:
-            return (process,)
-        self.timing = (*self.timing, process)
-        return self.timing
+            return record_process(self._time_sides(candidate, plan, turn=turn, has_kernels=has_kernels))
 
     def _time_sides(
         self,
         candidate: Side,
         plan: Plan,
         *,
-        with_kernels: bool,
+        has_kernels: bool,
         turn: Callable[[], None] | None = None,
         team: Team | None = None,
     ) -> Timed:
@@ -252,7 +257,7 @@ class CaseRun:
             plan,
             limit=limit,
             has_cold_cache=self.has_cold_cache,
-            with_kernels=with_kernels,
+            has_kernels=has_kernels,
             turn=turn,
             team=team,
         )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_nnopt.baseline.schema import LONGEST_CASE_ID
 from pytest_nnopt.errors import PairError, SeparationError
-from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.report.failure import describe_failures
 from pytest_nnopt.report.junit import junit_properties
 from pytest_nnopt.results import speedup_of
@@ -84,7 +83,7 @@ class ModelPair:
             PairError: there is no candidate, because compilation failed.
         """
         with self._gate.all_at_rest():
-            speedup = speedup_of(self._run.timing or self._run.measure_process(Plan(), with_kernels=False))
+            speedup = speedup_of(self._run.timing or (self._run.measure_ratio(),))
         assert speedup is not None
         return speedup
 

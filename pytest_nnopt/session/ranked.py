@@ -125,26 +125,17 @@ class RankedRun(CaseRun):
         """Digests over the inputs and parameters of all ranks."""
         return join_origins(self.team.gather(super().origin))
 
-    def measure_process(
-        self, plan: Plan, turn: Callable[[], None] | None = None, *, with_kernels: bool = True
-    ) -> tuple[ProcessRecord, ...]:
-        """Time both sides on all ranks at once, add the sample to ``timing`` and return all of it.
-
-        Args:
-            plan: how much to measure.
-            turn: not for ranks, which measure no two revisions.
-            with_kernels: as of one process.
-
-        Raises:
-            PairError: there is no candidate to time.
-        """
+    def _measure(
+        self, plan: Plan, turn: Callable[[], None] | None = None, *, has_kernels: bool = True
+    ) -> ProcessRecord:
+        """Time both sides on all ranks at once; there are no turns, which two revisions take."""
         assert turn is None
         candidate = self.require_candidate()
         device = device_of(self.reference)
         plan = replace(plan, block_seconds=BLOCK_SECONDS)
         with self._exclusively(device), torch_kept_quiet():
-            timed = self._time_sides(candidate, plan, with_kernels=with_kernels, team=self.team)
-        return self._keep(join_processes(self.team.gather(record_process(timed))), with_kernels)
+            timed = self._time_sides(candidate, plan, has_kernels=has_kernels, team=self.team)
+        return join_processes(self.team.gather(record_process(timed)))
 
     @cached_property
     def memory(self) -> MemoryRecord | None:

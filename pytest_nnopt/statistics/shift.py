@@ -32,16 +32,20 @@ class Shift:
         log_ratio: of the workload's time now to then; above 0 the machine is slower.
         error: standard error that this adds to a log-ratio of the case, whose sides it may have hit unequally; 0 where
             the workload's own noise explains the difference.
+        is_of_host: whether the workload is one of the host that leads a GPU.
     """
 
     log_ratio: float = 0.0
     error: float = 0.0
+    is_of_host: bool = False
 
 
 NO_SHIFT = Shift()
 
 
-def machine_shift(now: Sequence[float], before: Sequence[float]) -> Shift:
+def machine_shift(
+    now: Sequence[float], before: Sequence[float], *, share: float = RATIO_SHARE, is_of_host: bool = False
+) -> Shift:
     """Return how far the machine has moved since the baseline.
 
     What a machine gives away to others, such as the second thread of a core, does not slow all code alike, so that a
@@ -51,14 +55,16 @@ def machine_shift(now: Sequence[float], before: Sequence[float]) -> Shift:
     Args:
         now: logarithms of the workload's seconds in the candidate's processes, one each.
         before: the same of the baseline's processes.
+        share: of the workload's difference that a ratio may move by; 1 of one whose other side does not move.
+        is_of_host: whether the workload is one of the host that leads a GPU.
 
     Returns:
-        The shift, whose error has a square of 0.3² times that of the difference less that of 2.5 standard errors; no
-        shift where either side is empty.
+        The shift, whose error has a square of ``share``² times that of the difference less that of 2.5 standard errors;
+        no shift where either side is empty.
     """
     if not now or not before:
         return NO_SHIFT
     difference = fmean(now) - fmean(before)
     noise = _WORKLOAD_PRIOR.updated(sum_of_squares(now) + sum_of_squares(before), len(now) + len(before) - 2)
     expected = _NOISE_ERRORS * standard_error(noise, processes=len(now), baseline_processes=len(before))
-    return Shift(difference, RATIO_SHARE * math.sqrt(max(0.0, difference**2 - expected**2)))
+    return Shift(difference, share * math.sqrt(max(0.0, difference**2 - expected**2)), is_of_host)

@@ -34,7 +34,7 @@ SINGLE_CALLS = 21
 """Calls whose median is the wall time of one."""
 
 _CALLS_IN_A_ROW, _ROW_SECONDS = 20, 0.02
-"""Calls that show who waits for whom, or as many as fit into the time."""
+"""Calls that show who waits for whom, or as many as fit into the time; of long ones a single one."""
 
 _HOST_SHARE = 0.7
 """Of a row of calls: a host that still launches after so much of the time is not far ahead of its GPU."""
@@ -181,8 +181,10 @@ def waits_for_host(call: Callable[[], object], device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     clock = CudaClock(device)
-    calls = max(1, min(_CALLS_IN_A_ROW, int(_ROW_SECONDS / clock.time_both(call, 1).host_seconds)))
-    timing = clock.time_both(call, calls, warm_calls=1)
+    timing = clock.time_both(call, 1)
+    calls = min(_CALLS_IN_A_ROW, int(_ROW_SECONDS / timing.host_seconds))
+    if calls > 1:
+        timing = clock.time_both(call, calls, warm_calls=1)
     return timing.queue_seconds > _HOST_SHARE * timing.host_seconds
 
 

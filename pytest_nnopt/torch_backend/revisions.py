@@ -157,9 +157,12 @@ def time_revisions(
     watches: list[MachineWatch] = [HostWatch(), *([] if gpu is None else [gpu])]
     probe = HostProbe()
     before = probe.read()
-    with placed[0].references[0].mode.active(), launching_core(device) as core:
-        watch = WatchChain(*watches, *([] if core is None else [core]))
-        sample = measure_case(calls, clock, fit_plan(plan, device), machine=watch)
+    with placed[0].references[0].mode.active():
+        with head.active():
+            leading = launching_core((calls[Variant.REFERENCE][0], calls[Variant.CANDIDATE][0]), device)
+        with leading as core:
+            watch = WatchChain(*watches, *([] if core is None else [core]))
+            sample = measure_case(calls, clock, fit_plan(plan, device), machine=watch)
         after = probe.read()
         profiles = [_profile(calls[variant], maker, device) for variant, maker in _candidates(head, base)]
     concerns = (*find_concerns(before, after, torch.get_num_threads()), *([] if gpu is None else gpu.concerns()))

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.side import Side
 
 
+_BACKWARD_THREADS = "pt_autograd"
+"""How the names of torch's threads begin that launch the backward pass."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timed:
     """What one process measured of a pair, and what speaks against it.
@@ -45,8 +49,8 @@ class Timed:
         concerns: what on the machine spoke against timing.
         device: the candidate's kernels; None on a CPU.
         wall_seconds: one call of the candidate by the host's clock, until the GPU is done; None on a CPU.
-        host_loop_seconds: a fixed loop of the host, on the core that launched; None on a CPU, and where both sides
-            leave the pace to the GPU.
+        host_loop_seconds: a fixed loop of the host, on the core that it launched from; None on a CPU, where both sides
+            leave the pace to the GPU, and where there was no core to choose.
     """
 
     sample: ProcessSample
@@ -64,7 +68,7 @@ def time_sides(
     *,
     limit: float,
     has_cold_cache: bool = False,
-    with_kernels: bool = True,
+    has_kernels: bool = True,
     turn: Callable[[], None] | None = None,
     team: Together | None = None,
 ) -> Timed:
@@ -77,8 +81,8 @@ def time_sides(
         plan: how much to measure.
         limit: the slowdown to be told from none, as a fraction; 0 has all blocks of the plan measured.
         has_cold_cache: whether each call finds a GPU's L2 cache overwritten.
-        with_kernels: whether a GPU's kernels are timed as well. Once a process has run the profiler each launch takes
-            longer in it, so that later times there flatter what launches less.
+        has_kernels: whether a GPU's kernels are timed as well. Once a process has run the profiler each launch takes
+            longer in it, and later times there are others.
         turn: waits, before the warm-up and before each block, until it is this process's turn. What other processes
             compute is then no concern, since the one whose turn it is in between is among them.
         team: the ranks that do the same at the same time; None where there is one process.
@@ -98,17 +102,18 @@ def time_sides(
         clock = TeamClock(clock, team)
     probe = HostProbe()
     before = _read_host(probe, team)
-    with references[0].mode.active(), launching_core(device, team) as core:
-        watch: MachineWatch = WatchChain(*watches, *([] if core is None else [core]))
-        if team is not None:
-            watch = TeamWatch(watch, team)
-        sample = measure_case(calls, clock, fit_plan(plan, device, limit=limit), machine=watch)
-        after = _read_host(probe, team)
-        wall_seconds = time_single_calls(calls[Variant.CANDIDATE][0], device)
+    with references[0].mode.active():
         sides = (calls[Variant.REFERENCE][0], calls[Variant.CANDIDATE][0])
-        waits = core is not None and any(waits_for_host(call, device) for call in sides)
-        has_kernels = with_kernels and device.type == "cuda"
-        profile = profile_kernels(calls[Variant.CANDIDATE], device, team=team) if has_kernels else None
+        with launching_core(sides, device, team) as core:
+            watch: MachineWatch = WatchChain(*watches, *([] if core is None else [core]))
+            if team is not None:
+                watch = TeamWatch(watch, team)
+            sample = measure_case(calls, clock, fit_plan(plan, device, limit=limit), machine=watch)
+            after = _read_host(probe, team)
+            wall_seconds = time_single_calls(calls[Variant.CANDIDATE][0], device)
+        profile = None
+        if has_kernels and device.type == "cuda":
+            profile = profile_kernels(calls[Variant.CANDIDATE], device, team=team)
     concerns = find_concerns(before, after, torch.get_num_threads() * (1 if team is None else team.size))
     if turn is not None:
         concerns = [concern for concern in concerns if concern.kind is not ConcernKind.LOAD]
@@ -117,16 +122,20 @@ def time_sides(
         (*concerns, *([] if gpu is None else gpu.concerns())),
         profile,
         wall_seconds,
-        core.loop_seconds if core is not None and waits else None,
+        None if core is None else core.loop_seconds,
     )
 
 
-def launching_core(device: torch.device, team: Together | None = None) -> AbstractContextManager[CoreWatch | None]:
-    """Choose the core that launches what a GPU computes, and watch it.
+def launching_core(
+    calls: Sequence[Callable[[], object]], device: torch.device, team: Together | None = None
+) -> AbstractContextManager[CoreWatch | None]:
+    """Choose the core that launches what a GPU computes, where it waits for that, and watch it.
 
     The threads of a CPU's calls need all cores. Ranks, each of which chooses by itself, might choose the same.
     """
-    return watched_core() if device.type == "cuda" and team is None else contextlib.nullcontext()
+    if team is None and any(waits_for_host(call, device) for call in calls):
+        return watched_core(_BACKWARD_THREADS)
+    return contextlib.nullcontext()
 
 
 def _read_host(probe: HostProbe, team: Together | None) -> HostReading:

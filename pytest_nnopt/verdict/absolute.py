@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.statistics.decision import Reason, decide_regression
+from pytest_nnopt.statistics.shift import NO_SHIFT
 from pytest_nnopt.units import format_percent
-from pytest_nnopt.verdict.estimates import estimate_of_ratio
+from pytest_nnopt.verdict.estimates import estimate_of_ratio, host_shift_since
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,11 +39,13 @@ SESSION_SHARE = 0.5
 def decide_absolute(question: Question, timing: Sequence[ProcessRecord]) -> Decision | None:
     """Compare the candidate's time over the fixed workload's with the baseline's; None where that was not recorded.
 
-    It has the case's whole limit and all of its false alarms where it decides alone.
+    It has the case's whole limit and all of its false alarms where it decides alone. Of a candidate that waits for its
+    host the fixed workload, which keeps a GPU busy, does not see a slower host: all of that is left open.
     """
     baseline = question.baseline
     if baseline is None or CheckName.LATENCY not in question.asked:
         return None
+    host = host_shift_since(timing, baseline.timing, share=1.0) if question.knows_machine else NO_SHIFT
     now, before = absolute_estimates(timing), absolute_estimates(baseline.timing)
     if not now or not before:
         return None
@@ -55,6 +58,7 @@ def decide_absolute(question: Question, timing: Sequence[ProcessRecord]) -> Deci
         if question.changed_work
         else replace(question.plan, false_alarms=ALARM_SHARE * question.plan.false_alarms),
         session_share=SESSION_SHARE,
+        shift_error=host.error,
         is_watching=not question.changed_work,
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Variant
 from pytest_nnopt.statistics.estimate import ProcessEstimate
-from pytest_nnopt.statistics.shift import Shift, machine_shift
+from pytest_nnopt.statistics.shift import RATIO_SHARE, Shift, machine_shift
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,21 +26,27 @@ def estimate_of_ratio(ratio: RatioRecord) -> ProcessEstimate:
 
 
 def shift_since(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Shift:
-    """Return how far the machine has moved: the device by the fixed workload, the host that leads it by a fixed loop.
+    """Return how far the machine has moved: by the fixed workload, or the host that leads a GPU by its fixed loop.
 
     Of the two, what leaves more open. Processes that did not time one of them do not count for it.
     """
-    kinds = (_workload_seconds, _loop_seconds)
-    shifts = [machine_shift(_logarithms(map(kind, now)), _logarithms(map(kind, before))) for kind in kinds]
-    return max(shifts, key=lambda shift: shift.error)
+    machine = machine_shift(_workload_times(now), _workload_times(before))
+    return max(machine, host_shift_since(now, before), key=lambda shift: shift.error)
 
 
-def _workload_seconds(process: ProcessRecord) -> float | None:
-    return process.seconds.get(Variant.YARDSTICK.value)
+def host_shift_since(
+    now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], *, share: float = RATIO_SHARE
+) -> Shift:
+    """Return how far the host that leads a GPU has moved, by its fixed loop; ``share`` as of ``machine_shift``."""
+    return machine_shift(_loop_times(now), _loop_times(before), share=share, is_of_host=True)
 
 
-def _loop_seconds(process: ProcessRecord) -> float | None:
-    return process.host_loop_seconds
+def _workload_times(processes: Sequence[ProcessRecord]) -> list[float]:
+    return _logarithms(process.seconds.get(Variant.YARDSTICK.value) for process in processes)
+
+
+def _loop_times(processes: Sequence[ProcessRecord]) -> list[float]:
+    return _logarithms(process.host_loop_seconds for process in processes)
 
 
 def _logarithms(times: Iterable[float | None]) -> list[float]:

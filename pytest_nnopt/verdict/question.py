@@ -119,6 +119,15 @@ class Question:
         return self.foreign_numerics
 
     @property
+    def knows_machine(self) -> bool:
+        """Whether fixed workloads tell how the machine has moved since the baseline.
+
+        Another revision has met the same machine, and what was recorded elsewhere another one in any case. Against the
+        best level, of long ago, steps are to add up.
+        """
+        return not (self.ignores_shift or self.base or self.best or self.foreign_times is not None)
+
+    @property
     def level_name(self) -> str:
         """What is compared with, in words."""
         return self.base or self.best or "the baseline"

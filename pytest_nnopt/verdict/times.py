@@ -167,14 +167,8 @@ def _decide_latency(question: Question, timing: Sequence[ProcessRecord]) -> Deci
 
 
 def _shift(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Shift:
-    """Return how far the machine has moved since the baseline.
-
-    Another revision has met the same machine, and what was recorded elsewhere another one in any case. Against the best
-    level, of long ago, steps are to add up.
-    """
-    if question.ignores_shift or question.base or question.best or question.foreign_times is not None:
-        return NO_SHIFT
-    return shift_since(now, before)
+    """Return how far the machine has moved since the baseline, where that is known."""
+    return shift_since(now, before) if question.knows_machine else NO_SHIFT
 
 
 def compare_times(

@@ -39,17 +39,20 @@ def matters(shift: Shift) -> bool:
 
 def name_shift(shift: Shift) -> str:
     """Say how the machine is not as it was."""
+    machine, workload = ("host that leads the GPU", "loop") if shift.is_of_host else ("machine", "workload")
     pace, change = "slower" if shift.log_ratio > 0 else "faster", math.expm1(shift.log_ratio)
-    return f"the machine is {pace} than in the baseline, a fixed workload's time {format_percent(change, signed=True)}"
+    time = f"a fixed {workload}'s time {format_percent(change, signed=True)}"
+    return f"the {machine} is {pace} than in the baseline, {time}"
 
 
 def describe_shift(shift: Shift) -> tuple[str, ...]:
     """Say what the machine's change leaves open, and what to do; nothing where it hardly matters."""
     if not matters(shift):
         return ()
+    as_it_was = "as many of its cores are free as then" if shift.is_of_host else "it is as it was"
     return (
         f"{name_shift(shift)}: eager and the candidate may feel that differently, which adds a standard error of "
-        f"{format_percent(shift.error)}; compare again when it is as it was, or with the other revision in one run, by "
+        f"{format_percent(shift.error)}; compare again when {as_it_was}, or with the other revision in one run, by "
         "--nnopt-against",
     )
 

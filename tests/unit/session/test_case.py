@@ -68,21 +68,22 @@ def test_times_are_taken_for_the_case_s_limit(monkeypatch: pytest.MonkeyPatch, i
     run.close()
 
 
-@pytest.mark.parametrize("with_kernels", [True, False])
 @pytest.mark.parametrize("is_ranked", [False, True])
-def test_a_sample_without_kernels_is_not_kept_for_decisions(
-    monkeypatch: pytest.MonkeyPatch, is_ranked: bool, with_kernels: bool
+def test_a_ratio_is_measured_without_kernels_and_not_kept_for_decisions(
+    monkeypatch: pytest.MonkeyPatch, is_ranked: bool
 ) -> None:
     asked: list[bool] = []
     process = make_process()
-    monkeypatch.setattr(case, "time_sides", lambda *_, with_kernels, **__: asked.append(with_kernels))
+    monkeypatch.setattr(case, "time_sides", lambda *_, has_kernels, **__: asked.append(has_kernels))
     monkeypatch.setattr(ranked if is_ranked else case, "record_process", lambda _: process)
     request = PairRequest(torch.nn.ReLU(), (torch.ones(2),), candidate=torch.relu)
     alone = SimpleNamespace(size=1, rank=0, is_lead=True, gather=lambda value: [value], meet=lambda: None)
     run = RankedRun(cast("Team", alone), request, CaseConfig()) if is_ranked else CaseRun(request, CaseConfig())
-    assert len(run.measure_process(Plan(), with_kernels=with_kernels)) == 1
-    assert asked == [with_kernels]
-    assert len(run.timing) == with_kernels
+    assert run.measure_ratio() == process
+    assert not run.timing
+    assert run.measure_process(Plan()) == (process,)
+    assert len(run.timing) == 1
+    assert asked == [False, True]
     run.close()
 
 

@@ -12,7 +12,7 @@ from pytest_nnopt.statistics.prior import DEFAULT_YARDSTICK_PRIOR
 from pytest_nnopt.verdict import Question, wanted_processes
 from pytest_nnopt.verdict.absolute import decide_absolute
 from pytest_nnopt.verdict.times import check_latency
-from tests.builders import make_process, make_question, make_timing
+from tests.builders import make_config, make_process, make_question, make_timing
 
 
 def slower_alike(factor: float, count: int) -> tuple[ProcessRecord, ...]:
@@ -66,6 +66,21 @@ def test_the_ratio_to_eager_speaks_first() -> None:
     assert check.outcome is Outcome.FAILED
     assert check.reason.startswith("latency +50.0 % against the baseline")
     assert check.details[-1].startswith("against a fixed workload it is +50.0 % [")
+
+
+@pytest.mark.parametrize("pace", [1.2, 1.45, 1.6])
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_a_slower_host_is_no_slowdown_of_what_waits_for_it(pace: float, count: int) -> None:
+    """The fixed workload keeps the GPU busy, and takes as long as ever."""
+
+    def led(timing: tuple[ProcessRecord, ...], loop_seconds: float) -> tuple[ProcessRecord, ...]:
+        return tuple(process.model_copy(update={"host_loop_seconds": loop_seconds}) for process in timing)
+
+    question = compare(
+        baseline=Evidence(timing=led(make_timing(count=10), 80e-6)), config=make_config(latency=0.05), device="cuda"
+    )
+    assert check_latency(question, led(slower_alike(pace, count), pace * 80e-6)).outcome is not Outcome.FAILED
+    assert check_latency(question, led(slower_alike(1.6, 4), 80e-6)).outcome is Outcome.FAILED
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,10 @@ class TestLatency:
         )
         check = check_latency(question, led_by(make_timing(1.12), now))
         assert check.outcome is (Outcome.INCONCLUSIVE if is_named else Outcome.FAILED)
-        said = "; the machine is slower than in the baseline, a fixed workload's time +62.5 %"
-        assert (said in check.reason) == is_named
+        said = "the host that leads the GPU is slower than in the baseline, a fixed loop's time +62.5 %"
+        assert (f"; {said}" in check.reason) == is_named
+        remedies = [detail for detail in check.details if detail.startswith(said)]
+        assert ["as many of its cores are free" in remedy for remedy in remedies] == [True] * is_named
 
     @pytest.mark.parametrize(
         "fields",
