@@ -180,6 +180,7 @@ class ProcessSample:
         warmup_seconds: time spent before the first kept block.
         is_steady: whether warm-up ended because times settled, rather than at its cap.
         dropped_blocks: blocks thrown away because the machine was disturbed while they ran.
+        disturbances: disturbed blocks by reason: those thrown away, and those kept once enough had been.
     """
 
     blocks: tuple[Block, ...]
@@ -187,6 +188,7 @@ class ProcessSample:
     warmup_seconds: float
     is_steady: bool
     dropped_blocks: int = 0
+    disturbances: Mapping[str, int] = field(default_factory=dict)
 
     def seconds(self, variant: Variant) -> tuple[float, ...]:
         """Return the seconds per call of ``variant``, one figure a block."""

@@ -64,6 +64,7 @@ class ProcessRecord(Record):
         warmup_seconds: time before the first kept block.
         is_steady: whether warm-up ended because times settled.
         dropped_blocks: blocks thrown away because the machine was disturbed.
+        disturbances: disturbed blocks by reason: those thrown away, and those kept once enough had been.
         wall_seconds: one call of the candidate by the host's clock until the GPU is done; None on a CPU.
         host_loop_seconds: a fixed loop of the interpreter on the core that launched; None on a CPU, where both sides
             left the pace to the GPU, and where there was no core to choose.
@@ -78,6 +79,7 @@ class ProcessRecord(Record):
     warmup_seconds: Seconds
     is_steady: bool
     dropped_blocks: Count = 0
+    disturbances: dict[str, Count] = {}
     wall_seconds: Duration | None = None
     host_loop_seconds: Duration | None = None
     kernels: dict[str, KernelRecord] = {}

@@ -201,6 +201,7 @@ class CaseTimer:
             warmup_seconds=self._warmup.seconds,
             is_steady=self._warmup.is_steady,
             dropped_blocks=self.dropped_blocks,
+            disturbances=dict(self.disturbances),
         )
 
     def _time_block(self) -> Block:

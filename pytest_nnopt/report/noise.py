@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ class Noise:
         processes: how many processes measured it.
         blocks: blocks they kept together.
         dropped: blocks thrown away because the machine was disturbed.
+        disturbances: disturbed blocks by reason, the kept ones of a disturbance without end included.
         unsteady: processes whose times had not settled when the first block was kept.
         between: standard deviation of the log-ratio from process to process; None of one process.
         within: standard error of one process's log-ratio from its own blocks.
@@ -31,6 +33,7 @@ class Noise:
     processes: int
     blocks: int
     dropped: int
+    disturbances: Counter[str]
     unsteady: int
     between: float | None
     within: float
@@ -45,6 +48,7 @@ def noise_of(timing: Sequence[ProcessRecord]) -> Noise | None:
         processes=len(timing),
         blocks=sum(ratio.blocks for ratio in ratios),
         dropped=sum(process.dropped_blocks for process in timing),
+        disturbances=_sum_of(process.disturbances for process in timing),
         unsteady=sum(not process.is_steady for process in timing),
         between=stdev(ratio.log_ratio for ratio in ratios) if len(ratios) > 1 else None,
         within=math.sqrt(fmean(ratio.variance for ratio in ratios)),
@@ -64,7 +68,12 @@ def describe_noise(results: Iterable[CaseResult]) -> str | None:
         else f"{fewest} to {most} processes a case",
         f"{_up_to(between)} from process to process" if between else "one process shows no variation between processes",
         f"{_up_to([noise.within for noise in noises])} within one",
-        *_what_was_lost(sum(n.blocks for n in noises), sum(n.dropped for n in noises), sum(n.unsteady for n in noises)),
+        *_what_was_lost(
+            sum(noise.blocks for noise in noises),
+            sum(noise.dropped for noise in noises),
+            _sum_of(noise.disturbances for noise in noises),
+            sum(noise.unsteady for noise in noises),
+        ),
     ]
     return ", ".join(parts)
 
@@ -75,14 +84,26 @@ def describe_case_noise(noise: Noise) -> str:
     parts = [
         f"{format_count(noise.processes, 'process', 'processes')}, {noise.blocks} blocks",
         f"{between}{format_percent(noise.within)} within one",
-        *_what_was_lost(noise.blocks, noise.dropped, noise.unsteady),
+        *_what_was_lost(noise.blocks, noise.dropped, noise.disturbances, noise.unsteady),
     ]
     return ", ".join(parts)
 
 
-def _what_was_lost(blocks: int, dropped: int, unsteady: int) -> list[str]:
-    lost = [f"{dropped} of {blocks + dropped} blocks dropped"] if dropped else []
+def _what_was_lost(blocks: int, dropped: int, disturbances: Counter[str], unsteady: int) -> list[str]:
+    lost = [f"{dropped} of {blocks + dropped} blocks dropped{_why(disturbances)}"] if dropped else []
     return [*lost, f"{unsteady} not settled"] if unsteady else lost
+
+
+def _why(disturbances: Counter[str]) -> str:
+    """Name the commonest reason in brackets; nothing where none was recorded."""
+    if not disturbances:
+        return ""
+    commonest = disturbances.most_common(1)[0][0]
+    return f" ({commonest})" if len(disturbances) == 1 else f" (mostly {commonest})"
+
+
+def _sum_of(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    return sum(map(Counter, counts), Counter())
 
 
 def _up_to(values: Sequence[float]) -> str:

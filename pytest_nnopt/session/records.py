@@ -42,6 +42,7 @@ def record_process(timed: Timed) -> ProcessRecord:
         warmup_seconds=sample.warmup_seconds,
         is_steady=sample.is_steady,
         dropped_blocks=sample.dropped_blocks,
+        disturbances=dict(sample.disturbances),
         wall_seconds=timed.wall_seconds,
         host_loop_seconds=timed.host_loop_seconds,
         kernels={} if timed.device is None else _kernels(timed.device),

@@ -246,7 +246,7 @@ def test_disturbed_blocks_are_dropped_and_counted(clock: FakeClock) -> None:
     (sample,) = measure_cases([timer])
     assert len(sample.blocks) == 12
     assert sample.dropped_blocks == 3
-    assert timer.disturbances == {"throttled": 2, "swapping": 1}
+    assert timer.disturbances == sample.disturbances == {"throttled": 2, "swapping": 1}
     assert not timer.is_disturbed
 
 

@@ -38,6 +38,25 @@ def test_what_was_lost_is_counted() -> None:
     assert describe_case_noise(noise).endswith(", 6 of 86 blocks dropped, 2 not settled")
 
 
+@pytest.mark.parametrize(
+    ("disturbances", "why"),
+    [
+        ([{"GPU clock changed": 3}, {"GPU clock changed": 3}], " (GPU clock changed)"),
+        ([{"GPU clock changed": 3}, {"slowed down because of heat": 4}], " (mostly slowed down because of heat)"),
+        ([{}, {}], ""),
+    ],
+)
+def test_the_commonest_reason_for_dropping_is_named(disturbances: list[dict[str, int]], why: str) -> None:
+    timing = tuple(
+        disturbed(process).model_copy(update={"disturbances": counts})
+        for process, counts in zip(make_timing(count=2), disturbances, strict=True)
+    )
+    noise = noise_of(timing)
+    assert noise is not None
+    assert f", 6 of 86 blocks dropped{why}, 2 not settled" in describe_case_noise(noise)
+    assert f"blocks dropped{why}, 2" in str(describe_noise([make_result(evidence=Evidence(timing=timing))]))
+
+
 def test_a_run_tells_the_range_over_its_cases() -> None:
     results = [make_result(case_id=str(count), evidence=Evidence(timing=make_timing(count=count))) for count in (2, 3)]
     assert describe_noise(results) == (

@@ -19,7 +19,14 @@ SECONDS = {Variant.REFERENCE: 2e-3, Variant.CANDIDATE: 1e-3, Variant.YARDSTICK: 
 def sample_of(*variants: Variant) -> ProcessSample:
     """Eleven blocks in which the candidate takes half the reference's time and a tenth of the yardstick's."""
     blocks = tuple(Block({variant: SECONDS[variant] * (1 + i / 1000) for variant in variants}) for i in range(11))
-    return ProcessSample(blocks, dict.fromkeys(variants, 4), warmup_seconds=0.5, is_steady=False, dropped_blocks=2)
+    return ProcessSample(
+        blocks,
+        dict.fromkeys(variants, 4),
+        warmup_seconds=0.5,
+        is_steady=False,
+        dropped_blocks=2,
+        disturbances={"heat": 2},
+    )
 
 
 def test_a_process_is_its_medians_and_log_ratios() -> None:
@@ -30,6 +37,7 @@ def test_a_process_is_its_medians_and_log_ratios() -> None:
     assert record.candidate_to_yardstick is not None
     assert record.candidate_to_yardstick.log_ratio == pytest.approx(math.log(0.1))
     assert (record.warmup_seconds, record.is_steady, record.dropped_blocks) == (0.5, False, 2)
+    assert record.disturbances == {"heat": 2}
     assert not record.concerns
 
 
