@@ -53,6 +53,17 @@ def on_machine(timing: Iterable[ProcessRecord], pace: float) -> tuple[ProcessRec
     )
 
 
+BOTH_SIDES = ("candidate", "reference")
+
+
+def led_by(
+    timing: Iterable[ProcessRecord], loop_seconds: float | None, waiting: tuple[str, ...] = BOTH_SIDES
+) -> tuple[ProcessRecord, ...]:
+    """The processes with sides that wait for a host whose fixed loop takes so long."""
+    led = {"host_loop_seconds": loop_seconds, "waiting": waiting}
+    return tuple(process.model_copy(update=led) for process in timing)
+
+
 def make_environment(**fields: Any) -> Environment:
     """An environment on a small CPU."""
     return Environment({"device": "cpu", "cpu": "AMD EPYC", "cores": 2, "threads": 2, "torch": "2.13.0", **fields})

@@ -66,6 +66,7 @@ class ProcessRecord(Record):
         dropped_blocks: blocks thrown away because the machine was disturbed.
         disturbances: disturbed blocks by reason: those thrown away, and those kept once enough had been.
         wall_seconds: one call of the candidate by the host's clock until the GPU is done; None on a CPU.
+        waiting: the variants of which a GPU waits for its host, by name; none on a CPU.
         host_loop_seconds: a fixed loop of the interpreter on the core that launched; None on a CPU, where both sides
             left the pace to the GPU, and where there was no core to choose.
         kernels: the candidate's kernels by name; empty on a CPU.
@@ -81,6 +82,7 @@ class ProcessRecord(Record):
     dropped_blocks: Count = 0
     disturbances: dict[str, Count] = {}
     wall_seconds: Duration | None = None
+    waiting: tuple[str, ...] = ()
     host_loop_seconds: Duration | None = None
     kernels: dict[str, KernelRecord] = {}
     concerns: dict[str, str] = {}

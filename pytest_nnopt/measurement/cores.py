@@ -23,8 +23,11 @@ its second thread. What clocks that follow the load make of it, and its own nois
 WAITED = 0.05
 """Share of a block for which the thread could have run and did not: another one had the core."""
 
-MOST_CORES = 16
-"""Cores that are tried in a search, drawn anew each time."""
+ENOUGH_CORES = 16
+"""Cores that are tried in a search, drawn anew each time, unless all of them are slowed."""
+
+_MOST_SEARCHES = 3
+"""Searches without an undisturbed block between them, after which the disturbance is the state of the host."""
 
 _LOOP_ROUNDS = 1500
 _LOOPS = 2
@@ -62,15 +65,14 @@ def waited_seconds(schedstat: Path = Path("/proc/thread-self/schedstat")) -> flo
 class CoreWatch:
     """A machine watch that leaves a core which something else slows, and objects to the block that met it there.
 
-    It starts on the quickest core. Once all have become slower it takes that for the state of the host, and objects to
-    it no more.
+    It starts on the quickest core. Where no other core is better that is the state of the host, and it objects no more.
 
     Args:
         cores: numbers of those to choose from.
         move: goes on on another core.
         time_loop: returns the seconds of a fixed loop on the present one.
         waited: returns for how many seconds in all others had this thread's core.
-        random: draws the cores that are tried where there are many.
+        random: draws the order in which cores are tried.
     """
 
     def __init__(
@@ -88,10 +90,11 @@ class CoreWatch:
         self._read_waited = waited
         self._random = random or Random()
         self._shortest = math.inf
-        self._seconds: list[float] = []
-        self._seconds_disturbed: list[float] = []
+        self._undisturbed: list[float] = []
+        self._disturbed: list[float] = []
         self._is_disturbed = False
-        self._core = self._find_core(self._cores)
+        self._searches_in_vain = 0
+        self._core = self._find_core()
         self._began, self._waited = time.perf_counter(), waited()
 
     @property
@@ -100,26 +103,47 @@ class CoreWatch:
 
         None before the first.
         """
-        seconds = self._seconds or self._seconds_disturbed
+        seconds = self._undisturbed or self._disturbed
         return statistics.median(seconds) if seconds else None
 
     def before(self) -> None:
-        """Go to the quickest of the other cores where this one is slowed, or was at the end of the last block."""
-        if self._is_disturbed or self._is_slowed(self._time()):
-            self._core = self._find_core([core for core in self._cores if core != self._core])
+        """Go to a better core where this one is slowed, or was at the end of the last block."""
+        if not self._is_hopeless and (self._is_disturbed or self._is_slowed(self._time())):
+            self._core = self._find_core(leaving=self._core)
+            self._searches_in_vain += 1
         self._began, self._waited = time.perf_counter(), self._read_waited()
 
     def after(self) -> str | None:
         """Object where others had the core during the block, or it is slowed by now."""
         has_waited = self._read_waited() - self._waited > WAITED * (time.perf_counter() - self._began)
         seconds = self._time()
+        if self._is_hopeless:
+            self._undisturbed.append(seconds)
+            return None
         self._is_disturbed = has_waited or self._is_slowed(seconds)
-        (self._seconds_disturbed if self._is_disturbed else self._seconds).append(seconds)
-        return "on a core that something else slowed" if self._is_disturbed else None
+        if not self._is_disturbed:
+            self._undisturbed.append(seconds)
+            self._searches_in_vain = 0
+            return None
+        self._disturbed.append(seconds)
+        return "on a core that something else slowed"
 
-    def _find_core(self, cores: Sequence[int]) -> int:
-        tried = self._random.sample(cores, min(MOST_CORES, len(cores)))
-        seconds = {core: self._time_on(core) for core in tried}
+    @property
+    def _is_hopeless(self) -> bool:
+        return self._searches_in_vain >= _MOST_SEARCHES
+
+    def _find_core(self, leaving: int | None = None) -> int:
+        """Go to the quickest core of those tried, and return it: the one left only where no other is free.
+
+        As many are tried as it takes to find a free one, and at least ``ENOUGH_CORES``.
+        """
+        others = [core for core in self._cores if core != leaving]
+        seconds: dict[int, float] = {}
+        for core in (*self._random.sample(others, len(others)), *([] if leaving is None else [leaving])):
+            is_found = bool(seconds) and not self._is_slowed(min(seconds.values()))
+            if is_found and (len(seconds) >= ENOUGH_CORES or core == leaving):
+                break
+            seconds[core] = self._time_on(core)
         quickest = min(seconds, key=seconds.__getitem__)
         self._move(quickest)
         if self._is_slowed(seconds[quickest]):

@@ -95,11 +95,10 @@ def _what_was_lost(blocks: int, dropped: int, disturbances: Counter[str], unstea
 
 
 def _why(disturbances: Counter[str]) -> str:
-    """Name the commonest reason in brackets; nothing where none was recorded."""
-    if not disturbances:
-        return ""
-    commonest = disturbances.most_common(1)[0][0]
-    return f" ({commonest})" if len(disturbances) == 1 else f" (mostly {commonest})"
+    """Say in brackets what disturbed the blocks, the commonest first; nothing where no reason was recorded."""
+    if len(disturbances) <= 1:
+        return "".join(f" ({reason})" for reason in disturbances)
+    return f" ({', '.join(f'{count} {reason}' for reason, count in disturbances.most_common())})"
 
 
 def _sum_of(counts: Iterable[Mapping[str, int]]) -> Counter[str]:

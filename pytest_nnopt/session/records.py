@@ -44,6 +44,7 @@ def record_process(timed: Timed) -> ProcessRecord:
         dropped_blocks=sample.dropped_blocks,
         disturbances=dict(sample.disturbances),
         wall_seconds=timed.wall_seconds,
+        waiting=tuple(sorted(side.value for side in timed.waiting)),
         host_loop_seconds=timed.host_loop_seconds,
         kernels={} if timed.device is None else _kernels(timed.device),
         concerns={concern.kind.value: concern.text for concern in timed.concerns},

@@ -32,11 +32,13 @@ class Shift:
         log_ratio: of the workload's time now to then; above 0 the machine is slower.
         error: standard error that this adds to a log-ratio of the case, whose sides it may have hit unequally; 0 where
             the workload's own noise explains the difference.
+        share: of the workload's difference that the ratio may move by.
         is_of_host: whether the workload is one of the host that leads a GPU.
     """
 
     log_ratio: float = 0.0
     error: float = 0.0
+    share: float = RATIO_SHARE
     is_of_host: bool = False
 
 
@@ -67,4 +69,4 @@ def machine_shift(
     difference = fmean(now) - fmean(before)
     noise = _WORKLOAD_PRIOR.updated(sum_of_squares(now) + sum_of_squares(before), len(now) + len(before) - 2)
     expected = _NOISE_ERRORS * standard_error(noise, processes=len(now), baseline_processes=len(before))
-    return Shift(difference, share * math.sqrt(max(0.0, difference**2 - expected**2)), is_of_host)
+    return Shift(difference, share * math.sqrt(max(0.0, difference**2 - expected**2)), share, is_of_host)

@@ -26,10 +26,6 @@ MOST_ERROR = 0.005
 """The largest that is enough under any limit: about what processes on a GPU differ by, and other questions than that of
 the limit are asked of the same blocks."""
 
-MOST_BLOCKS = 100
-"""``Plan.max_blocks`` on a GPU under a limit: where the host sets the pace, blocks are short and differ by several
-percent."""
-
 SINGLE_CALLS = 21
 """Calls whose median is the wall time of one."""
 
@@ -152,14 +148,12 @@ def fit_plan(plan: Plan, device: torch.device, *, limit: float = 0.0) -> Plan:
         plan: as it is on a CPU; a GPU has a ``warm_call_seconds`` of its own, unless that is 0.
         device: where the calls compute.
         limit: the slowdown to be told from none, as a fraction: on a GPU, where the blocks of a process differ by
-            little or, paced by the host, by much, as many of them are measured as that takes. 0 has all of the plan's
-            measured.
+            little, no more of them are measured than that takes. 0 has all of them measured.
     """
     if device.type != "cuda":
         return plan
     return replace(
         plan,
-        max_blocks=max(plan.max_blocks, MOST_BLOCKS) if limit else plan.max_blocks,
         warm_call_seconds=GPU_WARM_CALL_SECONDS if plan.warm_call_seconds else 0.0,
         enough_error=min(ENOUGH_OF_LIMIT * limit, MOST_ERROR),
     )
@@ -181,6 +175,7 @@ def waits_for_host(call: Callable[[], object], device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     clock = CudaClock(device)
+    call()  # the first may load kernels
     timing = clock.time_both(call, 1)
     calls = min(_CALLS_IN_A_ROW, int(_ROW_SECONDS / timing.host_seconds))
     if calls > 1:

@@ -15,7 +15,7 @@ from pytest_nnopt.measurement.clock import WatchChain
 from pytest_nnopt.measurement.engine import Plan, measure_case
 from pytest_nnopt.measurement.machine import HostProbe, HostWatch, find_concerns
 from pytest_nnopt.model import Variant
-from pytest_nnopt.torch_backend.clock import fit_plan, make_clock
+from pytest_nnopt.torch_backend.clock import fit_plan, make_clock, waits_for_host
 from pytest_nnopt.torch_backend.kernels import DeviceProfile, profile_kernels
 from pytest_nnopt.torch_backend.layout import place_copies
 from pytest_nnopt.torch_backend.nvml import open_gpu_watch
@@ -158,15 +158,18 @@ def time_revisions(
     probe = HostProbe()
     before = probe.read()
     with placed[0].references[0].mode.active():
-        with head.active():
-            leading = launching_core((calls[Variant.REFERENCE][0], calls[Variant.CANDIDATE][0]), device)
-        with leading as core:
+        waiting = frozenset(
+            variant for variant, maker in _makers(head, base) if _waits(calls[variant][0], maker, device)
+        )
+        with launching_core(waiting) as core:
             watch = WatchChain(*watches, *([] if core is None else [core]))
             sample = measure_case(calls, clock, fit_plan(plan, device), machine=watch)
         after = probe.read()
         profiles = [_profile(calls[variant], maker, device) for variant, maker in _candidates(head, base)]
     concerns = (*find_concerns(before, after, torch.get_num_threads()), *([] if gpu is None else gpu.concerns()))
-    return TimedRevisions(Timed(sample, concerns, profiles[0]), profiles[1])
+    loop_seconds = None if core is None else core.loop_seconds
+    timed = Timed(sample, concerns, profiles[0], waiting=waiting, host_loop_seconds=loop_seconds)
+    return TimedRevisions(timed, profiles[1])
 
 
 def describe_differences(head: Side, base: Side) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -175,6 +178,15 @@ def describe_differences(head: Side, base: Side) -> tuple[tuple[str, ...], tuple
         _signature((head.args, dict(head.kwargs)), "inputs"), _signature((base.args, dict(base.kwargs)), "inputs")
     )
     return inputs, _differences(_state(head), _state(base))
+
+
+def _makers(head: Maker, base: Maker) -> tuple[tuple[Variant, Maker], ...]:
+    return ((Variant.REFERENCE, head), (Variant.BASE_REFERENCE, base), *_candidates(head, base))
+
+
+def _waits(call: Call, maker: Maker, device: torch.device) -> bool:
+    with maker.active():
+        return waits_for_host(call, device)
 
 
 def _candidates(head: Maker, base: Maker) -> tuple[tuple[Variant, Maker], ...]:

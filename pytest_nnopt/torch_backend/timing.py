@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 _BACKWARD_THREADS = "pt_autograd"
 """How the names of torch's threads begin that launch the backward pass."""
 
+_SIDES = (Variant.REFERENCE, Variant.CANDIDATE)
+
+_MORE_BLOCKS = 2.5
+"""Times ``Plan.max_blocks`` where a GPU waits for its host: such blocks are short, and differ by several percent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timed:
@@ -49,6 +54,7 @@ class Timed:
         concerns: what on the machine spoke against timing.
         device: the candidate's kernels; None on a CPU.
         wall_seconds: one call of the candidate by the host's clock, until the GPU is done; None on a CPU.
+        waiting: the sides of which a GPU waits for its host; none on a CPU, and unknown and empty of ranks.
         host_loop_seconds: a fixed loop of the host, on the core that it launched from; None on a CPU, where both sides
             leave the pace to the GPU, and where there was no core to choose.
     """
@@ -57,6 +63,7 @@ class Timed:
     concerns: tuple[MachineConcern, ...]
     device: DeviceProfile | None = None
     wall_seconds: float | None = None
+    waiting: frozenset[Variant] = frozenset()
     host_loop_seconds: float | None = None
 
 
@@ -102,13 +109,16 @@ def time_sides(
         clock = TeamClock(clock, team)
     probe = HostProbe()
     before = _read_host(probe, team)
+    plan = fit_plan(plan, device, limit=limit)
     with references[0].mode.active():
-        sides = (calls[Variant.REFERENCE][0], calls[Variant.CANDIDATE][0])
-        with launching_core(sides, device, team) as core:
+        waiting = frozenset(side for side in _SIDES if waits_for_host(calls[side][0], device)) if team is None else None
+        if waiting:
+            plan = replace(plan, max_blocks=int(_MORE_BLOCKS * plan.max_blocks))
+        with launching_core(waiting) as core:
             watch: MachineWatch = WatchChain(*watches, *([] if core is None else [core]))
             if team is not None:
                 watch = TeamWatch(watch, team)
-            sample = measure_case(calls, clock, fit_plan(plan, device, limit=limit), machine=watch)
+            sample = measure_case(calls, clock, plan, machine=watch)
             after = _read_host(probe, team)
             wall_seconds = time_single_calls(calls[Variant.CANDIDATE][0], device)
         profile = None
@@ -122,20 +132,19 @@ def time_sides(
         (*concerns, *([] if gpu is None else gpu.concerns())),
         profile,
         wall_seconds,
+        waiting or frozenset(),
         None if core is None else core.loop_seconds,
     )
 
 
-def launching_core(
-    calls: Sequence[Callable[[], object]], device: torch.device, team: Together | None = None
-) -> AbstractContextManager[CoreWatch | None]:
-    """Choose the core that launches what a GPU computes, where it waits for that, and watch it.
+def launching_core(waiting: Collection[Variant] | None) -> AbstractContextManager[CoreWatch | None]:
+    """Choose the core that launches what a GPU computes, and watch it.
 
-    The threads of a CPU's calls need all cores. Ranks, each of which chooses by itself, might choose the same.
+    Args:
+        waiting: the variants of which the GPU waits for its host; with none there is nothing to gain. None for ranks:
+            each would choose by itself, and two might choose the same core.
     """
-    if team is None and any(waits_for_host(call, device) for call in calls):
-        return watched_core(_BACKWARD_THREADS)
-    return contextlib.nullcontext()
+    return watched_core(_BACKWARD_THREADS) if waiting else contextlib.nullcontext()
 
 
 def _read_host(probe: HostProbe, team: Together | None) -> HostReading:

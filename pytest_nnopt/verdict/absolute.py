@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.statistics.decision import Reason, decide_regression
-from pytest_nnopt.statistics.shift import NO_SHIFT
+from pytest_nnopt.statistics.shift import NO_SHIFT, Shift
 from pytest_nnopt.units import format_percent
-from pytest_nnopt.verdict.estimates import estimate_of_ratio, host_shift_since
+from pytest_nnopt.verdict.estimates import estimate_of_ratio, slower_host_since
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,6 @@ def decide_absolute(question: Question, timing: Sequence[ProcessRecord]) -> Deci
     baseline = question.baseline
     if baseline is None or CheckName.LATENCY not in question.asked:
         return None
-    host = host_shift_since(timing, baseline.timing, share=1.0) if question.knows_machine else NO_SHIFT
     now, before = absolute_estimates(timing), absolute_estimates(baseline.timing)
     if not now or not before:
         return None
@@ -58,9 +57,16 @@ def decide_absolute(question: Question, timing: Sequence[ProcessRecord]) -> Deci
         if question.changed_work
         else replace(question.plan, false_alarms=ALARM_SHARE * question.plan.false_alarms),
         session_share=SESSION_SHARE,
-        shift_error=host.error,
+        shift_error=host_shift(question, timing).error,
         is_watching=not question.changed_work,
     )
+
+
+def host_shift(question: Question, timing: Sequence[ProcessRecord]) -> Shift:
+    """Return by how much the candidate may be slower than in the baseline because its host is."""
+    if question.baseline is None or not question.heeds_host:
+        return NO_SHIFT
+    return slower_host_since(timing, question.baseline.timing)
 
 
 def confirming_look(decision: Decision | None) -> int:

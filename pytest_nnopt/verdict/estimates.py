@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Variant
 from pytest_nnopt.statistics.estimate import ProcessEstimate
-from pytest_nnopt.statistics.shift import RATIO_SHARE, Shift, machine_shift
+from pytest_nnopt.statistics.shift import NO_SHIFT, RATIO_SHARE, Shift, machine_shift
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pytest_nnopt.baseline.schema import ProcessRecord, RatioRecord
+
+
+_SIDES = (Variant.REFERENCE.value, Variant.CANDIDATE.value)
 
 
 def estimate_of(process: ProcessRecord) -> ProcessEstimate:
@@ -31,14 +34,23 @@ def shift_since(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -
     Of the two, what leaves more open. Processes that did not time one of them do not count for it.
     """
     machine = machine_shift(_workload_times(now), _workload_times(before))
-    return max(machine, host_shift_since(now, before), key=lambda shift: shift.error)
+    share = RATIO_SHARE if len(_waiting(now, before)) == len(_SIDES) else 1.0
+    return max(machine, _host_shift(now, before, share), key=lambda shift: shift.error)
 
 
-def host_shift_since(
-    now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], *, share: float = RATIO_SHARE
-) -> Shift:
-    """Return how far the host that leads a GPU has moved, by its fixed loop; ``share`` as of ``machine_shift``."""
+def slower_host_since(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Shift:
+    """Return by how much a candidate that waits for its host may be slower for the host's sake alone."""
+    shift = _host_shift(now, before, share=1.0)
+    return shift if shift.log_ratio > 0 and Variant.CANDIDATE.value in _waiting(now, before) else NO_SHIFT
+
+
+def _host_shift(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], share: float) -> Shift:
     return machine_shift(_loop_times(now), _loop_times(before), share=share, is_of_host=True)
+
+
+def _waiting(*samples: Sequence[ProcessRecord]) -> set[str]:
+    """Return the sides of which the GPU waited for its host in one process or another."""
+    return {side for processes in samples for process in processes for side in process.waiting if side in _SIDES}
 
 
 def _workload_times(processes: Sequence[ProcessRecord]) -> list[float]:

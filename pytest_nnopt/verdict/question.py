@@ -119,13 +119,17 @@ class Question:
         return self.foreign_numerics
 
     @property
-    def knows_machine(self) -> bool:
-        """Whether fixed workloads tell how the machine has moved since the baseline.
+    def heeds_shift(self) -> bool:
+        """Whether a ratio of two times is doubted where the machine has moved since the baseline.
 
-        Another revision has met the same machine, and what was recorded elsewhere another one in any case. Against the
-        best level, of long ago, steps are to add up.
+        Another revision has met the same machine. Against the best level, of long ago, steps are to add up.
         """
-        return not (self.ignores_shift or self.base or self.best or self.foreign_times is not None)
+        return self.heeds_host and not (self.base or self.best)
+
+    @property
+    def heeds_host(self) -> bool:
+        """Whether a slower host is no slowdown of what waits for it; of times recorded elsewhere nobody can tell."""
+        return not self.ignores_shift and self.foreign_times is None
 
     @property
     def level_name(self) -> str:

@@ -15,6 +15,7 @@ from pytest_nnopt.verdict.absolute import (
     decide_absolute,
     describe_absolute,
     describe_shared_slowdown,
+    host_shift,
 )
 from pytest_nnopt.verdict.device_time import decide_device_time
 from pytest_nnopt.verdict.estimates import estimate_of, shift_since
@@ -97,7 +98,7 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
         return Check(CheckName.LATENCY, Outcome.NO_BASELINE, reason, limit=limit)
     decision, absolute = _decide_latency(question, timing), decide_absolute(question, timing)
     if question.changed_work:
-        return _latency_of_another_model(question, absolute)
+        return _latency_of_another_model(question, absolute, host_shift(question, timing))
     if decision is None:
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, "latency was not measured", limit=limit)
     shift = _shift(question, timing, question.baseline.timing)
@@ -109,13 +110,15 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
             (_describe_latency(decision, limit, question.level_name), *describe_shift(shift)),
         )
     details = (*describe_shift(shift), *([] if absolute is None else [describe_absolute(absolute)]))
-    reason = _describe_latency(decision, limit, question.level_name)
-    if decision.outcome is Outcome.INCONCLUSIVE and matters(shift):
-        reason += f"; {name_shift(shift)}"
+    reason = _describe_latency(decision, limit, question.level_name) + _named_where_open(decision, shift)
     return _latency(decision, reason, limit, details)
 
 
-def _latency_of_another_model(question: Question, absolute: Decision | None) -> Check:
+def _named_where_open(decision: Decision, shift: Shift) -> str:
+    return f"; {name_shift(shift)}" if decision.outcome is Outcome.INCONCLUSIVE and matters(shift) else ""
+
+
+def _latency_of_another_model(question: Question, absolute: Decision | None, shift: Shift) -> Check:
     """Answer where eager does other work than in the baseline, so that its time tells nothing about the machine."""
     limit, changes = question.latency_limit, question.changed_work
     shown = ", ".join(changes[:_SHOWN_OPERATORS]) + (", …" if len(changes) > _SHOWN_OPERATORS else "")
@@ -123,7 +126,8 @@ def _latency_of_another_model(question: Question, absolute: Decision | None) -> 
     if absolute is None:
         reason = "the model itself changed, and no time against a fixed workload was recorded"
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=(why,))
-    return _latency(absolute, _describe_latency(absolute, limit, question.level_name), limit, (why,))
+    reason = _describe_latency(absolute, limit, question.level_name) + _named_where_open(absolute, shift)
+    return _latency(absolute, reason, limit, (why, *describe_shift(shift)))
 
 
 def _latency(decision: Decision, reason: str, limit: float, details: tuple[str, ...]) -> Check:
@@ -168,7 +172,7 @@ def _decide_latency(question: Question, timing: Sequence[ProcessRecord]) -> Deci
 
 def _shift(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Shift:
     """Return how far the machine has moved since the baseline, where that is known."""
-    return shift_since(now, before) if question.knows_machine else NO_SHIFT
+    return shift_since(now, before) if question.heeds_shift else NO_SHIFT
 
 
 def compare_times(

@@ -50,10 +50,10 @@ def describe_shift(shift: Shift) -> tuple[str, ...]:
     if not matters(shift):
         return ()
     as_it_was = "as many of its cores are free as then" if shift.is_of_host else "it is as it was"
+    why = "eager and the candidate may feel that differently" if shift.share < 1 else "one side alone feels that"
     return (
-        f"{name_shift(shift)}: eager and the candidate may feel that differently, which adds a standard error of "
-        f"{format_percent(shift.error)}; compare again when {as_it_was}, or with the other revision in one run, by "
-        "--nnopt-against",
+        f"{name_shift(shift)}: {why}, which adds a standard error of {format_percent(shift.error)}; compare again when "
+        f"{as_it_was}, or with the other revision in one run, by --nnopt-against",
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_nnopt.measurement import cores as cores_module
 from pytest_nnopt.measurement.cores import (
-    MOST_CORES,
+    ENOUGH_CORES,
     CoreWatch,
     threads_named,
     time_loop,
@@ -36,13 +36,13 @@ class FakeCores:
         self.current = core
         self.visited.append(core)
 
-    def watch(self) -> CoreWatch:
+    def watch(self, seed: int = 0) -> CoreWatch:
         return CoreWatch(
             sorted(self.seconds),
             self.move,
             time_loop=lambda: self.seconds[self.current],
             waited=lambda: self.waited,
-            random=Random(0),
+            random=Random(seed),
         )
 
 
@@ -105,6 +105,43 @@ def test_once_all_cores_are_slower_that_is_the_state_of_the_host() -> None:
         assert watch.after() is None
 
 
+def test_where_no_other_core_is_free_the_one_left_may_be_the_quickest_still() -> None:
+    cores = FakeCores(core0=100e-6, core1=160e-6)
+    watch = cores.watch()
+    watch.before()
+    cores.waited += 10.0
+    assert watch.after() == SLOWED
+    watch.before()
+    assert cores.current == 0
+    assert watch.after() is None
+
+
+def test_after_searches_in_vain_a_disturbance_is_the_state_of_the_host() -> None:
+    cores = FakeCores(core0=100e-6, core1=101e-6, core2=102e-6)
+    watch = cores.watch()
+    answers = []
+    for _ in range(8):
+        watch.before()
+        cores.waited += 10.0
+        answers.append(watch.after())
+    assert answers == [SLOWED] * 3 + [None] * 5
+    visits = len(cores.visited)
+    cores.seconds = dict.fromkeys(cores.seconds, 300e-6)
+    watch.before()
+    assert len(cores.visited) == visits
+
+
+def test_searches_that_helped_are_not_in_vain() -> None:
+    cores = FakeCores(core0=100e-6, core1=101e-6)
+    watch = cores.watch()
+    for _ in range(10):
+        watch.before()
+        cores.waited += 10.0
+        assert watch.after() == SLOWED
+        watch.before()
+        assert watch.after() is None
+
+
 def test_the_loop_s_time_is_the_median_behind_the_undisturbed_blocks() -> None:
     cores = FakeCores(core0=100e-6, core1=101e-6)
     watch = cores.watch()
@@ -126,15 +163,30 @@ def test_where_every_block_was_disturbed_the_loop_s_time_is_theirs() -> None:
     assert watch.loop_seconds == 180e-6
 
 
-def test_of_many_cores_some_are_tried_others_each_time() -> None:
+def test_of_many_cores_enough_are_tried_anew_each_time() -> None:
     cores = FakeCores(**{f"core{number}": 100e-6 for number in range(128)})
+    tried = []
+    for seed in range(2):
+        cores.visited.clear()
+        cores.watch(seed)
+        tried.append(set(cores.visited))
+        assert len(tried[-1]) == ENOUGH_CORES
+    assert tried[0] != tried[1]
+    assert max(tried[0]) > ENOUGH_CORES
+
+
+def test_more_are_tried_until_one_is_free() -> None:
+    cores = FakeCores(**{f"core{number}": 100e-6 if number in (3, 77) else 160e-6 for number in range(128)})
+    cores.seconds[3] = 100e-6
     watch = cores.watch()
-    first = set(cores.visited)
-    assert len(first) == MOST_CORES
-    cores.visited.clear()
-    cores.seconds = dict.fromkeys(cores.seconds, 150e-6)
+    while cores.current not in (3, 77):  # a first search that met slow ones alone has seen nothing better
+        watch = cores.watch(len(cores.visited))
+    left = cores.current
     watch.before()
-    assert first != set(cores.visited)
+    cores.seconds[left] = 170e-6
+    assert watch.after() == SLOWED
+    watch.before()
+    assert cores.current == 80 - left
 
 
 def test_the_loop_is_short_and_no_quicker_than_a_nanosecond_a_round() -> None:
@@ -177,7 +229,7 @@ def test_an_error_gives_the_cores_back_as_well() -> None:
 @needs_two_cores
 def test_threads_of_a_name_follow_and_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
-    threads = [threading.Thread(target=done.wait) for _ in range(2)]
+    threads = [threading.Thread(target=done.wait, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
     follower, other = (thread.native_id or 0 for thread in threads)
@@ -196,7 +248,7 @@ def test_threads_of_a_name_follow_and_others_stay(monkeypatch: pytest.MonkeyPatc
 @needs_two_cores
 def test_a_follower_may_end_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
-    thread = threading.Thread(target=done.wait)
+    thread = threading.Thread(target=done.wait, daemon=True)
     thread.start()
     number = thread.native_id or 0
     monkeypatch.setattr(cores_module, "threads_named", lambda start="": [number])
@@ -214,7 +266,7 @@ def test_a_follower_may_end_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_thread_that_begins_meanwhile_may_run_on_all_cores_afterwards() -> None:
     done = threading.Event()
     with watched_core("followers"):
-        thread = threading.Thread(target=done.wait)
+        thread = threading.Thread(target=done.wait, daemon=True)
         thread.start()
         assert len(os.sched_getaffinity(thread.native_id or 0)) == 1
     assert os.sched_getaffinity(thread.native_id or 0) == usable_cores()

@@ -42,11 +42,14 @@ def test_what_was_lost_is_counted() -> None:
     ("disturbances", "why"),
     [
         ([{"GPU clock changed": 3}, {"GPU clock changed": 3}], " (GPU clock changed)"),
-        ([{"GPU clock changed": 3}, {"slowed down because of heat": 4}], " (mostly slowed down because of heat)"),
+        (
+            [{"GPU clock changed": 3}, {"slowed down because of heat": 4}],
+            " (4 slowed down because of heat, 3 GPU clock changed)",
+        ),
         ([{}, {}], ""),
     ],
 )
-def test_the_commonest_reason_for_dropping_is_named(disturbances: list[dict[str, int]], why: str) -> None:
+def test_the_reasons_for_dropping_are_named(disturbances: list[dict[str, int]], why: str) -> None:
     timing = tuple(
         disturbed(process).model_copy(update={"disturbances": counts})
         for process, counts in zip(make_timing(count=2), disturbances, strict=True)

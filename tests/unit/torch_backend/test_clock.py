@@ -68,12 +68,6 @@ def test_on_a_gpu_no_more_is_measured_than_the_limit_asks_for(device: str, limit
     assert fit_plan(Plan(), torch.device(device), limit=limit).enough_error == pytest.approx(error)
 
 
-@pytest.mark.parametrize(("device", "limit", "blocks"), [("cpu", 0.02, 40), ("cuda", 0.02, 100), ("cuda", 0.0, 40)])
-def test_on_a_gpu_more_blocks_than_planned_may_serve_a_limit(device: str, limit: float, blocks: int) -> None:
-    assert fit_plan(Plan(), torch.device(device), limit=limit).max_blocks == blocks
-    assert fit_plan(Plan(max_blocks=200), torch.device(device), limit=limit).max_blocks == 200
-
-
 class FakeCuda:
     """A GPU that runs what is queued when it is waited for: every call takes it 2 ms from when the queue starts."""
 
@@ -145,11 +139,12 @@ def test_a_gpu_waits_for_a_host_that_takes_longer_to_launch_than_it_to_compute(
     monkeypatch: pytest.MonkeyPatch, launching: float, computing: float, waits: bool
 ) -> None:
     FakeCuda(monkeypatch)
-    host, device = 0.0, 0.0
+    host, device, calls = 0.0, 0.0, 0
 
     def call() -> None:
-        nonlocal host, device
-        host += launching
+        nonlocal host, device, calls
+        calls += 1
+        host += launching + (0.05 if calls == 1 else 0.0)  # the first loads kernels
         device = max(host, device) + computing
 
     def synchronize(_device: object) -> None:

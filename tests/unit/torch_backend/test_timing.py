@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
@@ -13,15 +15,17 @@ from torch import nn
 
 from pytest_nnopt.measurement.cores import threads_named, usable_cores
 from pytest_nnopt.measurement.engine import Plan
-from pytest_nnopt.torch_backend import timing
+from pytest_nnopt.model import Variant
+from pytest_nnopt.torch_backend import revisions, timing
 from pytest_nnopt.torch_backend.pair import PairRequest, build_side
+from pytest_nnopt.torch_backend.revisions import Maker, Placed, time_revisions
 from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 from pytest_nnopt.torch_backend.timing import launching_core, time_sides
 
 if TYPE_CHECKING:
     from pytest_nnopt.measurement.team import Together
 
-GPU = torch.device("cuda", 0)
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 QUICK = Plan(min_blocks=2, max_blocks=2, warmup_max_seconds=0.05)
 needs_two_cores = pytest.mark.skipif(
     len(usable_cores()) < 2 or not hasattr(os, "sched_setaffinity"), reason="needs two cores to choose from"
@@ -35,46 +39,88 @@ def side(width: int, device: torch.device) -> Side:
     )
 
 
-def leading() -> None:
-    """Stands for a call that leaves the pace to the GPU."""
-
-
-def waiting() -> None:
-    """Stands for a call of which the GPU waits for the host."""
-
-
-@pytest.fixture(autouse=True)
-def paces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.node.get_closest_marker("gpu") is None:
-        monkeypatch.setattr(timing, "waits_for_host", lambda call, device: device.type == "cuda" and call is waiting)
-
-
 @needs_two_cores
-def test_the_core_that_launches_is_chosen_where_one_side_waits_for_it() -> None:
-    with launching_core([leading, waiting], GPU) as core:
+def test_the_core_that_launches_is_chosen_where_a_side_waits_for_it() -> None:
+    with launching_core({Variant.REFERENCE}) as core:
         assert core is not None
 
 
-def test_where_both_sides_leave_the_pace_to_the_gpu_nothing_is_chosen() -> None:
-    with launching_core([leading, leading], GPU) as core:
+@pytest.mark.parametrize("waiting", [frozenset(), None])
+def test_where_nothing_waits_and_among_ranks_nothing_is_chosen(waiting: frozenset[Variant] | None) -> None:
+    with launching_core(waiting) as core:
         assert core is None
 
 
-def test_a_cpu_s_calls_run_on_all_cores() -> None:
-    with launching_core([waiting], torch.device("cpu")) as core:
-        assert core is None
+@dataclass
+class Paces:
+    """Answers for calls in turn whether the GPU waits for the host."""
+
+    answers: list[bool]
+    chosen: list[frozenset[Variant] | None] = field(default_factory=list)
+
+    def waits(self, _call: object, _device: object) -> bool:
+        return self.answers.pop(0)
+
+    def choose(self, waiting: frozenset[Variant] | None) -> AbstractContextManager[Any]:
+        """Hand out a watch that objects once."""
+        self.chosen.append(waiting)
+        objections = iter(["slowed"])
+        watch = SimpleNamespace(before=lambda: None, after=lambda: next(objections, None), loop_seconds=8e-5)
+        return contextlib.nullcontext(watch if waiting else None)
 
 
-def test_ranks_do_not_choose_lest_they_choose_the_same() -> None:
-    with launching_core([waiting], GPU, cast("Together", SimpleNamespace(size=2))) as core:
-        assert core is None
+@pytest.fixture
+def paces(monkeypatch: pytest.MonkeyPatch) -> Paces:
+    found = Paces([])
+    for module in (timing, revisions):
+        monkeypatch.setattr(module, "waits_for_host", found.waits)
+        monkeypatch.setattr(module, "launching_core", found.choose)
+    return found
 
 
-def test_blocks_are_dropped_and_counted_where_the_chosen_core_is_slowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    watch = SimpleNamespace(before=lambda: None, after=iter(["slowed", None, None]).__next__, loop_seconds=8e-5)
-    monkeypatch.setattr(timing, "launching_core", lambda *_: contextlib.nullcontext(watch))
-    timed = time_sides([side(4, cpu)], [side(4, cpu)], cpu, QUICK, limit=0.1)
+@pytest.mark.parametrize(
+    ("answers", "waiting"),
+    [
+        ([True, True], {Variant.REFERENCE, Variant.CANDIDATE}),
+        ([True, False], {Variant.REFERENCE}),
+        ([False, True], {Variant.CANDIDATE}),
+        ([False, False], set()),
+    ],
+)
+def test_the_sides_that_wait_are_told_and_measured_in_more_blocks_on_a_chosen_core(
+    paces: Paces, answers: list[bool], waiting: set[Variant]
+) -> None:
+    paces.answers = list(answers)
+    timed = time_sides([side(4, CPU)], [side(4, CPU)], CPU, QUICK, limit=0.1)
+    assert paces.chosen == [timed.waiting] == [waiting]
+    assert len(timed.sample.blocks) == (5 if waiting else 2)
+    assert timed.sample.dropped_blocks == (1 if waiting else 0)
+    assert timed.sample.disturbances == ({"slowed": 1} if waiting else {})
+    assert timed.host_loop_seconds == (8e-5 if waiting else None)
+
+
+def test_ranks_are_not_asked_who_waits(paces: Paces) -> None:
+    alone = SimpleNamespace(size=1, gather=lambda value: [value], largest=lambda value: value, meet=lambda: None)
+    timed = time_sides([side(4, CPU)], [side(4, CPU)], CPU, QUICK, limit=0.1, team=cast("Together", alone))
+    assert paces.chosen == [None]
+    assert timed.waiting == frozenset()
+
+
+def test_all_sides_of_two_revisions_are_asked_within_their_own(paces: Paces) -> None:
+    paces.answers = [False, False, False, True]
+    entered: list[str] = []
+
+    def maker(name: str) -> Maker:
+        def active() -> AbstractContextManager[None]:
+            entered.append(name)
+            return contextlib.nullcontext()
+
+        return Maker(lambda: side(4, CPU), lambda: side(4, CPU), active)
+
+    placed = tuple(Placed([side(4, CPU)], [side(4, CPU)]) for _ in range(2))
+    timed = time_revisions((placed[0], placed[1]), maker("head"), maker("base"), CPU, QUICK).head
+    assert paces.chosen == [timed.waiting] == [{Variant.BASE_CANDIDATE}]
+    assert entered[:4] == ["head", "base", "head", "base"]
     assert timed.sample.dropped_blocks == 1
     assert timed.host_loop_seconds == 8e-5
 
@@ -95,6 +141,7 @@ def test_on_a_gpu_the_host_s_pace_is_recorded_where_it_matters(width: int, waits
     timed = time_sides([side(width, GPU)], [side(width, GPU)], GPU, QUICK, limit=0.1)
     assert timed.device is not None
     assert (timed.host_loop_seconds is not None) == waits
+    assert timed.waiting == ({Variant.REFERENCE, Variant.CANDIDATE} if waits else set())
     without = time_sides([side(width, GPU)], [side(width, GPU)], GPU, QUICK, limit=0.1, has_kernels=False)
     assert without.device is None
 

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from pytest_nnopt.baseline.schema import Evidence, ProcessRecord, RatioRecord, WorkRecord
-from pytest_nnopt.model import CheckName, Outcome
+from pytest_nnopt.model import Check, CheckName, Outcome
 from pytest_nnopt.statistics.prior import DEFAULT_YARDSTICK_PRIOR
 from pytest_nnopt.verdict import Question, wanted_processes
 from pytest_nnopt.verdict.absolute import decide_absolute
 from pytest_nnopt.verdict.times import check_latency
-from tests.builders import make_config, make_process, make_question, make_timing
+from tests.builders import BOTH_SIDES, led_by, make_config, make_process, make_question, make_timing
+
+BEFORE = WorkRecord(operators={"aten.mm.default": 2}, elements=100)
+AFTER = WorkRecord(operators={"aten.mm.default": 2, "aten.sin.default": 1}, elements=120)
 
 
 def slower_alike(factor: float, count: int) -> tuple[ProcessRecord, ...]:
@@ -68,19 +71,46 @@ def test_the_ratio_to_eager_speaks_first() -> None:
     assert check.details[-1].startswith("against a fixed workload it is +50.0 % [")
 
 
+def on_hosts(slower: float, host: float, count: int = 4, waiting: tuple[str, ...] = BOTH_SIDES, **fields: Any) -> Check:
+    """Compare processes that are so much slower, on a host whose loop takes so many times as long."""
+    baseline = Evidence(timing=led_by(make_timing(count=10), 80e-6, waiting), work=BEFORE)
+    question = compare(baseline=baseline, config=make_config(latency=0.05), device="cuda", **fields)
+    return check_latency(question, led_by(slower_alike(slower, count), host * 80e-6, waiting))
+
+
+@pytest.mark.parametrize("waiting", [BOTH_SIDES, ("candidate",)])
 @pytest.mark.parametrize("pace", [1.2, 1.45, 1.6])
-@pytest.mark.parametrize("count", [1, 2, 4, 8])
-def test_a_slower_host_is_no_slowdown_of_what_waits_for_it(pace: float, count: int) -> None:
+@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize("fields", [{}, {"best": "the best level"}])
+def test_a_slower_host_is_no_slowdown_of_what_waits_for_it(
+    waiting: tuple[str, ...], pace: float, count: int, fields: dict[str, Any]
+) -> None:
     """The fixed workload keeps the GPU busy, and takes as long as ever."""
+    assert on_hosts(pace, pace, count, waiting, **fields).outcome is not Outcome.FAILED
 
-    def led(timing: tuple[ProcessRecord, ...], loop_seconds: float) -> tuple[ProcessRecord, ...]:
-        return tuple(process.model_copy(update={"host_loop_seconds": loop_seconds}) for process in timing)
 
-    question = compare(
-        baseline=Evidence(timing=led(make_timing(count=10), 80e-6)), config=make_config(latency=0.05), device="cuda"
-    )
-    assert check_latency(question, led(slower_alike(pace, count), pace * 80e-6)).outcome is not Outcome.FAILED
-    assert check_latency(question, led(slower_alike(1.6, 4), 80e-6)).outcome is Outcome.FAILED
+@pytest.mark.parametrize(
+    ("host", "waiting", "fields"),
+    [
+        (1.0, BOTH_SIDES, {}),
+        (0.7, BOTH_SIDES, {}),
+        (1.6, ("reference",), {}),
+        (1.6, BOTH_SIDES, {"ignores_shift": True}),
+    ],
+    ids=["as it was", "faster", "not waited for", "recorded"],
+)
+def test_another_host_is_no_excuse(host: float, waiting: tuple[str, ...], fields: dict[str, Any]) -> None:
+    assert on_hosts(1.6, host, 4, waiting, **fields).outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_of_another_model_all_of_a_slower_host_s_pace_is_left_open_and_said(count: int) -> None:
+    check = on_hosts(1.3, 1.3, count, work=AFTER)
+    assert check.outcome is Outcome.INCONCLUSIVE
+    said = "the host that leads the GPU is slower than in the baseline, a fixed loop's time +30.0 %"
+    assert check.reason.endswith(f"; {said}")
+    assert any(detail.startswith(f"{said}: one side alone feels that") for detail in check.details)
+    assert on_hosts(1.3, 1.0, count, work=AFTER).outcome is Outcome.FAILED
 
 
 @pytest.mark.parametrize(
@@ -109,10 +139,6 @@ def test_few_of_a_cases_false_alarms_are_spent_here() -> None:
     decision = decide_absolute(replace(question), make_timing(count=2))
     assert decision is not None
     assert decision.certainty.alarm_level == pytest.approx(0.2 * question.plan.look_at(2).alarm_level)
-
-
-BEFORE = WorkRecord(operators={"aten.mm.default": 2}, elements=100)
-AFTER = WorkRecord(operators={"aten.mm.default": 2, "aten.sin.default": 1}, elements=120)
 
 
 def compare_models(work: WorkRecord | None, before: WorkRecord | None = BEFORE, **fields: Any) -> Question:

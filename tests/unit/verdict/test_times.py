@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,6 +20,8 @@ from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.verdict import Observed, judge, wanted_processes
 from pytest_nnopt.verdict.times import check_latency, check_speedup
 from tests.builders import (
+    BOTH_SIDES,
+    led_by,
     make_compile_record,
     make_config,
     make_evidence,
@@ -40,11 +41,6 @@ def only(*names: CheckName) -> frozenset[CheckName]:
 
 def with_kernels(process: ProcessRecord, seconds: float) -> ProcessRecord:
     return process.model_copy(update={"kernels": {"gemm": KernelRecord(count=1, seconds=seconds)}})
-
-
-def led_by(timing: Sequence[ProcessRecord], loop_seconds: float | None) -> tuple[ProcessRecord, ...]:
-    """The processes on a host whose fixed loop takes so long."""
-    return tuple(process.model_copy(update={"host_loop_seconds": loop_seconds}) for process in timing)
 
 
 class TestSpeedup:
@@ -129,6 +125,22 @@ class TestLatency:
         assert (f"; {said}" in check.reason) == is_named
         remedies = [detail for detail in check.details if detail.startswith(said)]
         assert ["as many of its cores are free" in remedy for remedy in remedies] == [True] * is_named
+
+    @pytest.mark.parametrize("count", [2, 4, 8])
+    def test_where_one_side_alone_waits_the_ratio_moves_with_all_of_the_host_s_pace(self, count: int) -> None:
+        slower = make_timing(1.3, count=count)
+        as_before = {"candidate_to_yardstick": make_process().candidate_to_yardstick}
+        quicker_eager = tuple(process.model_copy(update=as_before) for process in slower)
+        for now, before, timing, waiting, is_doubted in (
+            (80e-6, 104e-6, quicker_eager, ("reference",), True),
+            (104e-6, 80e-6, slower, ("candidate",), True),
+            (104e-6, 80e-6, slower, BOTH_SIDES, False),
+        ):
+            baseline = Evidence(timing=led_by(make_timing(), before, waiting))
+            question = make_question(make_config(latency=0.05), is_comparing=True, baseline=baseline)
+            check = check_latency(question, led_by(timing, now, waiting))
+            assert (check.outcome is Outcome.FAILED) != is_doubted
+            assert any("one side alone feels that" in detail for detail in check.details) == is_doubted
 
     @pytest.mark.parametrize(
         "fields",
