@@ -29,8 +29,9 @@ the limit are asked of the same blocks."""
 SINGLE_CALLS = 21
 """Calls whose median is the wall time of one."""
 
-_CALLS_IN_A_ROW, _ROW_SECONDS = 20, 0.02
-"""Calls that show who waits for whom, or as many as fit into the time; of long ones a single one."""
+_CALLS_IN_A_ROW, _ROW_SECONDS = 5, 0.02
+"""Calls that show who waits for whom, or as many as fit into the time; of long ones a single one. With many more a host
+that is far ahead would wait, too: about a thousand launches are queued for a GPU at a time."""
 
 _HOST_SHARE = 0.7
 """Of a row of calls: a host that still launches after so much of the time is not far ahead of its GPU."""
