@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome, Verdict
 from pytest_nnopt.verdict import times
+from pytest_nnopt.verdict.estimates import shift_since
 from pytest_nnopt.verdict.fitness import processes_to_record
 from pytest_nnopt.verdict.judge import judge
+from pytest_nnopt.verdict.wording import matters, name_shift
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord, Recording
@@ -63,15 +65,23 @@ def _drifted(near: Check, far: Check) -> Check:
 def find_worsening(question: Question, observed: Observed, verdict: Verdict) -> tuple[str, ...]:
     """Say what an update would make worse than it was accepted: what the gate would fail with these figures.
 
-    Numbers are left out: what changed of them is named by the recording itself.
+    Numbers are left out: what changed of them is named by the recording itself. A machine that has moved is no excuse
+    for a slower time, but named: it may be the reason.
     """
     if not question.is_updating or question.baseline is None:
         return ()
     compared = replace(question, is_comparing=True, is_updating=False, ignores_shift=True)
     against = judge_drift_since_best(compared, observed, judge(compared, observed))
     standing = {check.name for check in verdict.checks if check.outcome.is_failure}
+    moved = _name_moved_machine(question, observed.timing, question.baseline.timing)
     return tuple(
-        check.reason
+        check.reason + (moved if check.name is CheckName.LATENCY else "")
         for check in against.checks
         if check.outcome is Outcome.FAILED and check.name not in standing and check.name is not CheckName.NUMERICS
     )
+
+
+def _name_moved_machine(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> str:
+    """Say how the machine is not as it was, to be put behind a reason; nothing where it is."""
+    shift = shift_since(now, before)
+    return f"; {name_shift(shift)}" if question.heeds_shift and matters(shift) else ""

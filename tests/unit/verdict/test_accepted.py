@@ -89,11 +89,22 @@ class TestFindWorsening:
         seen = observed(ratio)
         assert len(find_worsening(asked, seen, judge(asked, seen))) == count
 
-    def test_a_machine_that_moved_excuses_nothing_that_is_recorded(self) -> None:
+    @pytest.mark.parametrize(
+        ("pace", "named"),
+        [(1.3, "; the machine is slower than in the baseline, a fixed workload's time +30.0 %"), (1.02, "")],
+    )
+    def test_a_machine_that_moved_excuses_nothing_that_is_recorded_but_is_named(self, pace: float, named: str) -> None:
         asked = question(is_comparing=False, is_updating=True, anchor=None)
-        seen = replace(observed(1.25), timing=on_machine(make_timing(1.25), 1.3))
+        seen = replace(observed(1.25), timing=on_machine(make_timing(1.25), pace))
         (worse,) = find_worsening(asked, seen, judge(asked, seen))
         assert worse.startswith("latency +14")
+        assert worse.endswith(f"is beyond the limit of 5.00 %{named}")
+
+    def test_only_what_is_timed_is_named_with_it(self) -> None:
+        asked = question(is_comparing=False, is_updating=True, anchor=None)
+        seen = replace(observed(1.0), timing=on_machine(make_timing(1.0), 1.3), memory=memory(5000))
+        (worse,) = find_worsening(asked, seen, judge(asked, seen))
+        assert "the machine is slower" not in worse
 
     def test_what_fails_anyway_is_not_named_again(self) -> None:
         asked = question(is_comparing=False, is_updating=True)
