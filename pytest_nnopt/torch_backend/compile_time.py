@@ -14,6 +14,7 @@ import torch
 from torch._inductor import config as inductor_config
 
 from pytest_nnopt.errors import MeasurementError
+from pytest_nnopt.measurement.engine import paused_collector
 from pytest_nnopt.model import CompileTime
 from pytest_nnopt.torch_backend.calls import COUNTS_PYTHON_ALONE, count_calls
 from pytest_nnopt.torch_backend.compiling import CompiledSide, CompileStep, Inputs, compile_side
@@ -85,9 +86,10 @@ def _count_work(eager: Side, step: CompileStep, cache_dir: Path, samples: Sequen
     """Count the calls of compiling and of running the side; None where they cannot be counted.
 
     Kernels are loaded in this process: others, whose answers are waited for, take their time, and may not be there yet.
+    Garbage is collected before and not meanwhile: what that calls hangs on what ran in this process earlier.
     """
     in_process = inductor_config.patch(compile_threads=1) if _loads_in_process(eager) else nullcontext()
-    with isolated_compilation(cache_dir=cache_dir), graph_caches_off(), in_process:
+    with isolated_compilation(cache_dir=cache_dir), graph_caches_off(), in_process, paused_collector():
         return count_calls(lambda: _seconds(compile_side(eager, [step], samples=samples)))
 
 

@@ -92,12 +92,10 @@ def test_backend_without_a_cache_has_no_warm_compile(tmp_path: Path) -> None:
 
 def test_work_repeats_and_grows_with_the_model(tmp_path: Path) -> None:
     step = CompileStep(backend="aot_eager")
-    _, first, second, larger = (
-        compile_time_of(chain(n), step, tmp_path) for n in (4, 4, 4, 8)
-    )  # what is done once apart
+    first, second, larger = (compile_time_of(chain(n), step, tmp_path) for n in (4, 4, 8))
     assert first.work_calls is not None
     assert larger.work_calls is not None
-    assert first.work_calls == pytest.approx(second.work_calls, rel=1e-3)
+    assert first.work_calls == pytest.approx(second.work_calls, rel=1e-4)
     assert larger.work_calls > 1.2 * first.work_calls
     assert first.work_conditions == second.work_conditions
     assert first.work_conditions is not None
@@ -114,11 +112,11 @@ def test_work_holds_no_building_of_machine_code(tmp_path: Path) -> None:
     with isolated_compilation(cache_dir=tmp_path):
         cold = compile_side(side, [step])
     built = set(tmp_path.rglob("*.so"))
-    _, first, second = (complete_compile_time(side, step, cold, tmp_path) for _ in range(3))  # first, what is done once
+    first, second = (complete_compile_time(side, step, cold, tmp_path) for _ in range(2))
     assert built
     assert set(tmp_path.rglob("*.so")) == built
     assert first.warm_seconds is not None
-    assert first.work_calls == pytest.approx(second.work_calls, rel=1e-3)
+    assert first.work_calls == pytest.approx(second.work_calls, rel=1e-4)
 
 
 def test_work_is_unknown_where_calls_cannot_be_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
