@@ -1,7 +1,7 @@
 """The core that a host leads its GPU from: the quickest that is free, for as long as it stays so.
 
-What another guest runs on a core's second thread slows the host, and slows many launches otherwise than few. The
-operating system sees its own load alone, and leaves a thread where it is.
+What another guest runs on the same core, such as on its second thread, slows the host, and slows many launches
+otherwise than few. The operating system sees its own load alone, and leaves a thread where it is.
 """
 
 from __future__ import annotations

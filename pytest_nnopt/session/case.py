@@ -222,7 +222,7 @@ class CaseRun:
     def measure_ratio(self) -> ProcessRecord:
         """Time both sides in this process for their ratio alone, which enters no decision.
 
-        A GPU's kernels are left out: what is timed in a process after its profiler has run says less.
+        A GPU's kernels are left out, lest the profiler stay attached while later pairs of this process are timed.
 
         Raises:
             PairError: there is no candidate to time.

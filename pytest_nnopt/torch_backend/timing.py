@@ -88,8 +88,8 @@ def time_sides(
         plan: how much to measure.
         limit: the slowdown to be told from none, as a fraction; 0 has all blocks of the plan measured.
         has_cold_cache: whether each call finds a GPU's L2 cache overwritten.
-        has_kernels: whether a GPU's kernels are timed as well. Once a process has run the profiler each launch takes
-            longer in it, and later times there are others.
+        has_kernels: whether a GPU's kernels are timed as well. The profiler may stay attached to a process, and later
+            launches there then pass through it (pytorch/kineto#1264).
         turn: waits, before the warm-up and before each block, until it is this process's turn. What other processes
             compute is then no concern, since the one whose turn it is in between is among them.
         team: the ranks that do the same at the same time; None where there is one process.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome, Verdict
 from pytest_nnopt.verdict import times
-from pytest_nnopt.verdict.estimates import shift_since
 from pytest_nnopt.verdict.fitness import processes_to_record
 from pytest_nnopt.verdict.judge import judge
 from pytest_nnopt.verdict.wording import matters, name_shift
@@ -73,15 +72,10 @@ def find_worsening(question: Question, observed: Observed, verdict: Verdict) -> 
     compared = replace(question, is_comparing=True, is_updating=False, ignores_shift=True)
     against = judge_drift_since_best(compared, observed, judge(compared, observed))
     standing = {check.name for check in verdict.checks if check.outcome.is_failure}
-    moved = _name_moved_machine(question, observed.timing, question.baseline.timing)
+    shift = times.moved_machine(question, observed.timing)
+    moved = f"; {name_shift(shift)}" if matters(shift) else ""
     return tuple(
         check.reason + (moved if check.name is CheckName.LATENCY else "")
         for check in against.checks
         if check.outcome is Outcome.FAILED and check.name not in standing and check.name is not CheckName.NUMERICS
     )
-
-
-def _name_moved_machine(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> str:
-    """Say how the machine is not as it was, to be put behind a reason; nothing where it is."""
-    shift = shift_since(now, before)
-    return f"; {name_shift(shift)}" if question.heeds_shift and matters(shift) else ""

@@ -101,7 +101,7 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
         return _latency_of_another_model(question, absolute, host_shift(question, timing))
     if decision is None:
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, "latency was not measured", limit=limit)
-    shift = _shift(question, timing, question.baseline.timing)
+    shift = moved_machine(question, timing)
     if absolute is not None and absolute.outcome is Outcome.FAILED and decision.outcome is not Outcome.FAILED:
         return _latency(
             absolute,
@@ -167,12 +167,14 @@ def _decide_latency(question: Question, timing: Sequence[ProcessRecord]) -> Deci
         return decide_revisions(question, timing)
     if baseline is None or not baseline.timing or not timing or CheckName.LATENCY not in question.asked:
         return None
-    return compare_times(question, timing, baseline.timing, _shift(question, timing, baseline.timing))
+    return compare_times(question, timing, baseline.timing, moved_machine(question, timing))
 
 
-def _shift(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Shift:
-    """Return how far the machine has moved since the baseline, where that is known."""
-    return shift_since(now, before) if question.heeds_shift else NO_SHIFT
+def moved_machine(question: Question, timing: Sequence[ProcessRecord]) -> Shift:
+    """Return how far the machine has moved since the baseline, where that leaves something open."""
+    if question.baseline is None or not question.heeds_shift:
+        return NO_SHIFT
+    return shift_since(timing, question.baseline.timing)
 
 
 def compare_times(
