@@ -26,8 +26,9 @@ WAITED = 0.05
 ENOUGH_CORES = 16
 """Cores that are tried in a search, drawn anew each time, unless all of them are slowed."""
 
-_MOST_SEARCHES = 3
-"""Searches without an undisturbed block between them, after which the disturbance is the state of the host."""
+MOST_SEARCHES = 10
+"""Searches without an undisturbed block between them, after which the disturbance is the state of the host. Bursts of
+other guests come and go in milliseconds and meet several cores in turn while others are free."""
 
 _LOOP_ROUNDS = 1500
 _LOOPS = 2
@@ -130,7 +131,7 @@ class CoreWatch:
 
     @property
     def _is_hopeless(self) -> bool:
-        return self._searches_in_vain >= _MOST_SEARCHES
+        return self._searches_in_vain >= MOST_SEARCHES
 
     def _find_core(self, leaving: int | None = None) -> int:
         """Go to the quickest core of those tried, and return it: the one left only where no other is free.

@@ -42,7 +42,8 @@ _BACKWARD_THREADS = "pt_autograd"
 _SIDES = (Variant.REFERENCE, Variant.CANDIDATE)
 
 _MORE_BLOCKS = 2.5
-"""Times ``Plan.max_blocks`` where a GPU waits for its host: such blocks are short, and differ by several percent."""
+"""Times as many blocks, measured and dropped ones, where a GPU waits for its host: they are short, and differ by
+several percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def time_sides(
     with references[0].mode.active():
         waiting = frozenset(side for side in _SIDES if waits_for_host(calls[side][0], device)) if team is None else None
         if waiting:
-            plan = replace(plan, max_blocks=int(_MORE_BLOCKS * plan.max_blocks))
+            plan = _with_more_blocks(plan)
         with launching_core(waiting) as core:
             watch: MachineWatch = WatchChain(*watches, *([] if core is None else [core]))
             if team is not None:
@@ -134,6 +135,14 @@ def time_sides(
         wall_seconds,
         waiting or frozenset(),
         None if core is None else core.loop_seconds,
+    )
+
+
+def _with_more_blocks(plan: Plan) -> Plan:
+    return replace(
+        plan,
+        max_blocks=int(_MORE_BLOCKS * plan.max_blocks),
+        max_dropped_blocks=int(_MORE_BLOCKS * plan.max_dropped_blocks),
     )
 
 

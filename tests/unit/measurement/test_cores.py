@@ -12,6 +12,7 @@ import pytest
 from pytest_nnopt.measurement import cores as cores_module
 from pytest_nnopt.measurement.cores import (
     ENOUGH_CORES,
+    MOST_SEARCHES,
     CoreWatch,
     threads_named,
     time_loop,
@@ -120,11 +121,11 @@ def test_after_searches_in_vain_a_disturbance_is_the_state_of_the_host() -> None
     cores = FakeCores(core0=100e-6, core1=101e-6, core2=102e-6)
     watch = cores.watch()
     answers = []
-    for _ in range(8):
+    for _ in range(MOST_SEARCHES + 5):
         watch.before()
         cores.waited += 10.0
         answers.append(watch.after())
-    assert answers == [SLOWED] * 3 + [None] * 5
+    assert answers == [SLOWED] * MOST_SEARCHES + [None] * 5
     visits = len(cores.visited)
     cores.seconds = dict.fromkeys(cores.seconds, 300e-6)
     watch.before()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -57,14 +57,15 @@ class Paces:
 
     answers: list[bool]
     chosen: list[frozenset[Variant] | None] = field(default_factory=list)
+    objections: int = 1
 
     def waits(self, _call: object, _device: object) -> bool:
         return self.answers.pop(0)
 
     def choose(self, waiting: frozenset[Variant] | None) -> AbstractContextManager[Any]:
-        """Hand out a watch that objects once."""
+        """Hand out a watch that objects to the first blocks."""
         self.chosen.append(waiting)
-        objections = iter(["slowed"])
+        objections = iter(["slowed"] * self.objections)
         watch = SimpleNamespace(before=lambda: None, after=lambda: next(objections, None), loop_seconds=8e-5)
         return contextlib.nullcontext(watch if waiting else None)
 
@@ -97,6 +98,13 @@ def test_the_sides_that_wait_are_told_and_measured_in_more_blocks_on_a_chosen_co
     assert timed.sample.dropped_blocks == (1 if waiting else 0)
     assert timed.sample.disturbances == ({"slowed": 1} if waiting else {})
     assert timed.host_loop_seconds == (8e-5 if waiting else None)
+
+
+def test_where_a_side_waits_more_blocks_may_be_dropped_as_well(paces: Paces) -> None:
+    paces.answers, paces.objections = [True, True], 2
+    plan = replace(QUICK, max_dropped_blocks=1)
+    sample = time_sides([side(4, CPU)], [side(4, CPU)], CPU, plan, limit=0.1).sample
+    assert (sample.dropped_blocks, len(sample.blocks)) == (2, 5)
 
 
 def test_ranks_are_not_asked_who_waits(paces: Paces) -> None:
