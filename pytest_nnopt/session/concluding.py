@@ -99,8 +99,7 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
     has not. Only where no process can be started is it measured instead. While this process compiles and compares,
     the first of the others is on its way. While that one builds, this one looks at everything else, and where cores are
     left those expected next are on their way, too. On a GPU, where each compiles anew, the first ones build together
-    with this one where there is room for them, and as many more get as far as building: decisions that are left open
-    look again at twice as many.
+    with this one where there is room for them.
 
     Returns:
         what was measured, and why it ended early.
@@ -127,15 +126,14 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
             has_room=has_room,
         ) as crew:
             expected = min(expected_processes(question, timing), default_threads())
-            crew.prepare(min(2 * expected, default_threads()) if has_room else 1)
+            crew.prepare(expected if has_room else 1)
             if has_room:
                 crew.begin(expected)
             _numerics(run, question)
             if run.built.side is None:
                 return timing, None
-            if not has_room:
-                crew.begin()
-                crew.prepare(expected)
+            crew.begin()
+            crew.prepare(expected)
             gate.look_to_next_test(question.device)
             run.look_ahead(lambda: observe_case(run, question))
             with gate.spending(is_recording=question.is_updating) as budget_seconds:

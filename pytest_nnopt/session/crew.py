@@ -82,7 +82,7 @@ class Crew:
             process.enter(self._case_id)
 
     def begin(self, count: int = 1) -> None:
-        """Tell so many of the waiting processes to build, as far as they may at a time; the next sample awaits them.
+        """Tell as many of the waiting processes to build, as far as so many may at a time; the next sample awaits them.
 
         One that has ended is told nothing; whoever awaits it learns how it ended.
         """
@@ -122,7 +122,7 @@ class Crew:
 
     def _make_ready(self, expected: int) -> None:
         self.prepare(expected)
-        self.begin(expected - len(self._building))
+        self.begin(self._at_once)
         while self._building:
             process = self._building.popleft()
             process.wait_until_ready(self._environment)

@@ -96,23 +96,6 @@ def test_none_builds_while_another_measures() -> None:
     ]
 
 
-def test_one_more_than_is_expected_runs_its_test_up_to_the_case_and_builds_only_once_it_is_asked_for() -> None:
-    starter = Starter()
-    with make_crew(starter, 2) as crew:
-        crew.prepare(2)
-        crew.begin(1)
-        crew.sample(7)
-        assert [line for line in starter.log if line.startswith("2")] == [
-            "2 starts",
-            "2 enters its case",
-            "2 rests",
-            "2 goes on",
-        ]
-        crew.sample(8)
-    assert starter.log.index("2 builds in cache") > starter.log.index("1 stops")
-    assert starter.started == 2
-
-
 def test_the_next_one_imports_while_one_builds_and_rests_while_it_measures() -> None:
     starter = Starter()
     with make_crew(starter, 1, ahead=1) as crew:
