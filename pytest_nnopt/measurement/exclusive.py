@@ -14,14 +14,12 @@ from pytest_nnopt.files import private_directory
 
 LONGEST_WAIT_SECONDS = 1800.0
 
-_POLL_SECONDS = 0.01
-
 
 @contextlib.contextmanager
 def exclusive(
     device: str, *, directory: Path | None = None, wait_seconds: float = LONGEST_WAIT_SECONDS
 ) -> Iterator[None]:
-    """Hold the lock of a device while the body runs, in this process as often as it likes, by whichever threads.
+    """Hold the lock of a device while the body runs.
 
     Args:
         device: names what is contended for: ``cpu`` for the host, a GPU's UUID.
@@ -32,16 +30,14 @@ def exclusive(
         MeasurementError: the lock was not to be had in time.
     """
     path = (directory or _lock_directory()) / f"{re.sub(r'[^A-Za-z0-9-]', '_', device)}.lock"
-    lock = FileLock(path, thread_local=False, is_singleton=True)
     try:
-        held = lock.acquire(timeout=wait_seconds, poll_interval=_POLL_SECONDS)
+        with FileLock(path, timeout=wait_seconds):
+            yield
     except Timeout:
         raise MeasurementError(
             f"another process has been timing on {device!r} for {wait_seconds:.0f} s (it holds {path}); "
             "wait for it or end it, then run again"
         ) from None
-    with held:
-        yield
 
 
 def _lock_directory() -> Path:

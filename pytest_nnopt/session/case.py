@@ -35,14 +35,13 @@ from pytest_nnopt.torch_backend.isolation import (
     probe_instruction_sets,
     rehearse_compilation,
 )
-from pytest_nnopt.torch_backend.memory import as_memory_allows, has_room_beside, measure_memory
+from pytest_nnopt.torch_backend.memory import as_memory_allows, measure_memory
 from pytest_nnopt.torch_backend.origin import origin_of
 from pytest_nnopt.torch_backend.pair import build_own_candidate, build_side, device_asked_for, device_of
 from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
 from pytest_nnopt.torch_backend.samples import Sample, build_samples
-from pytest_nnopt.torch_backend.threads import default_threads, thread_count
+from pytest_nnopt.torch_backend.threads import thread_count
 from pytest_nnopt.torch_backend.timing import time_sides
-from pytest_nnopt.torch_backend.tuning import can_time_kernels_alone, kernels_timed_alone
 from pytest_nnopt.torch_backend.work import count_work
 
 if TYPE_CHECKING:
@@ -59,9 +58,6 @@ if TYPE_CHECKING:
     from pytest_nnopt.verdict import Observed
 
 _ResultT = TypeVar("_ResultT")
-
-_THREADS_TO_BUILD = 2
-"""Of those that torch computes with by default, half of the cores, for each process that builds beside this one."""
 
 
 class CaseRun:
@@ -126,8 +122,7 @@ class CaseRun:
             probe_instruction_sets()
         with torch_kept_quiet():
             self._scope.enter_context(isolated_compilation(cache_dir=self.cache_dir))
-            with self._kernels_timed_alone(device_of(reference)):
-                return compile_side(reference, steps, samples=self.samples)
+            return compile_side(reference, steps, samples=self.samples)
 
     def rehearse(self) -> None:
         """Have the compiler ready where one will be asked for."""
@@ -186,7 +181,7 @@ class CaseRun:
         if self.built.side is None:
             return None
         samples = self.numerics_samples
-        with self._without_disturbing_others(), torch_kept_quiet():
+        with torch_kept_quiet():
             return compare_sides(self.built.side, self.reference, self.tolerance, seed=self._seed, samples=samples)
 
     def trouble(self, comparison: NumericsComparison) -> Trouble:
@@ -303,20 +298,6 @@ class CaseRun:
             return None
         return WorkRecord(operators=dict(found.operators), elements=found.elements)
 
-    def has_room_beside(self, processes: int) -> bool:
-        """Return whether other processes may build the case on its GPU while this one compiles and compares it.
-
-        There must be memory and cores for all of them, and a compiler that times kernels when it is told to.
-        """
-        device = device_of(self.reference)
-        return (
-            device.type == "cuda"
-            and not self.is_shared
-            and default_threads() >= processes * _THREADS_TO_BUILD
-            and can_time_kernels_alone()
-            and has_room_beside(device, processes)
-        )
-
     def look_ahead(self, look: Callable[[], object]) -> None:
         """Do now, while another process builds, what will be asked for anyway; ranks, which do it together, wait.
 
@@ -372,16 +353,6 @@ class CaseRun:
     def _exclusively(self, device: torch.device) -> contextlib.AbstractContextManager[None]:
         """Have the device to this case."""
         return exclusive(device_key(device))
-
-    def _kernels_timed_alone(self, device: torch.device) -> contextlib.AbstractContextManager[None]:
-        """Have the compiler choose among kernels undisturbed; ranks compile at once, each on a GPU of its own."""
-        return contextlib.nullcontext() if self.is_shared else kernels_timed_alone(device)
-
-    def _without_disturbing_others(self) -> contextlib.AbstractContextManager[None]:
-        """Have a GPU to this process while it computes what takes long; ranks compute at once."""
-        device = device_of(self.reference)
-        is_alone = device.type == "cpu" or self.is_shared
-        return contextlib.nullcontext() if is_alone else self._exclusively(device)
 
     def close(self) -> None:
         """Leave the compiler as it was found."""

@@ -12,7 +12,7 @@ from pytest_nnopt.results import CaseMessage, CaseResult
 from pytest_nnopt.session.comparison import Comparison, compare_with_base
 from pytest_nnopt.session.context import describe_context
 from pytest_nnopt.session.explaining import explain_numbers
-from pytest_nnopt.session.gathering import AT_ONCE, gather_timing, hired_crew
+from pytest_nnopt.session.gathering import gather_timing, hired_crew
 from pytest_nnopt.session.recording import plan_recording, propose_refresh
 from pytest_nnopt.session.records import record_numerics
 from pytest_nnopt.torch_backend.threads import default_threads
@@ -98,8 +98,7 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
     This process does not count: it has compiled, compared and run other tests, and times differently from one that
     has not. Only where no process can be started is it measured instead. While this process compiles and compares,
     the first of the others is on its way. While that one builds, this one looks at everything else, and where cores are
-    left those expected next are on their way, too. On a GPU, where each compiles anew, the first ones build together
-    with this one where there is room for them.
+    left those expected next are on their way, too.
 
     Returns:
         what was measured, and why it ended early.
@@ -115,25 +114,15 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
         _numerics(run, question)
 
     def gather() -> tuple[tuple[ProcessRecord, ...], str | None]:
-        has_room = run.has_room_beside(AT_ONCE)
         with hired_crew(
-            launch,
-            test_id,
-            question.case_id,
-            environment,
-            lambda: run.cache_root,
-            standby=gate.standby,
-            has_room=has_room,
+            launch, test_id, question.case_id, environment, lambda: run.cache_root, standby=gate.standby
         ) as crew:
-            expected = min(expected_processes(question, timing), default_threads())
-            crew.prepare(expected if has_room else 1)
-            if has_room:
-                crew.begin(expected)
+            crew.prepare(1)
             _numerics(run, question)
             if run.built.side is None:
                 return timing, None
             crew.begin()
-            crew.prepare(expected)
+            crew.prepare(min(expected_processes(question, timing), default_threads()))
             gate.look_to_next_test(question.device)
             run.look_ahead(lambda: observe_case(run, question))
             with gate.spending(is_recording=question.is_updating) as budget_seconds:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ASSURED_PROCESSES = 2
 """Processes that a case gets whatever its budget: one alone can show a slowdown but never confirm it."""
 
-AT_ONCE = 2
+_AT_ONCE_ON_CPU = 2
 """A process waiting its turn costs memory and no time. Half of the cores is what one computes with by default."""
 
 _MOST_AHEAD_ON_GPU = 3
@@ -52,23 +52,13 @@ def hired_crew(
     cache_dir: Callable[[], Path],
     *,
     standby: Standby | None = None,
-    has_room: bool = False,
 ) -> Iterator[Crew]:
     """Have a crew for one case, all of whose processes are gone in the end.
 
     On a CPU they reuse the compiled code in ``cache_dir``. On a GPU each compiles anew, since the compiler chooses
     kernels by timing them: two compilations of one model differ by more than two processes with the same kernels.
-    There, one model is built at a time unless there is room for more, because a device's memory may not hold them, and
-    the next processes import meanwhile.
-
-    Args:
-        launch: how to start a process.
-        test_id: node id of the test.
-        case_id: the case that it is to hand over.
-        environment: what every process must see, too.
-        cache_dir: gives the directory for compiled code on a CPU.
-        standby: keeps a process that may be on its way already.
-        has_room: whether a GPU has room for ``AT_ONCE`` of them.
+    There, one model is built at a time, because a device's memory may not hold more, and the next processes import
+    meanwhile.
     """
     standby = standby or Standby(launch)
     start: Callable[[], MeasuringProcess] = partial(standby.take, launch, test_id)
@@ -85,7 +75,7 @@ def hired_crew(
             case_id,
             cache_dir if is_on_cpu else new_directory,
             environment,
-            at_once=AT_ONCE if (is_on_cpu or has_room) and launch.ranks is None else 1,
+            at_once=_AT_ONCE_ON_CPU if is_on_cpu and launch.ranks is None else 1,
             ahead=0 if is_on_cpu or launch.ranks is not None else min(_MOST_AHEAD_ON_GPU, default_threads()),
             aside=standby.at_rest,
         ) as crew:

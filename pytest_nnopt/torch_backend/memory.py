@@ -19,13 +19,6 @@ from pytest_nnopt.torch_backend.tree import named_tensors
 if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.side import Side
 
-_ROOM_FACTOR = 4.0
-"""Times the most that this process has taken of a GPU which another process that builds the same is given, and this
-one for what it has yet to compare: several copies of both sides, and one in double precision."""
-
-_CONTEXT_BYTES = 2**30
-"""What a process takes of a GPU before it allocates anything, rounded up."""
-
 WARMUP_CALLS = 3
 """Calls before measuring: what is allocated once, such as workspaces and CUDA graphs, belongs to no single call."""
 
@@ -65,13 +58,6 @@ def as_memory_allows(work: Callable[[], object]) -> None:
     with contextlib.suppress(torch.cuda.OutOfMemoryError):
         work()
     torch.cuda.empty_cache()  # once the error is gone, whose traceback holds what was allocated
-
-
-def has_room_beside(device: torch.device, processes: int) -> bool:
-    """Return whether a GPU has memory for so many processes that build what this one does, with a wide margin."""
-    free_bytes, _ = torch.cuda.mem_get_info(device)
-    own_bytes = torch.cuda.max_memory_reserved(device)
-    return free_bytes >= _ROOM_FACTOR * own_bytes * (processes + 1) + _CONTEXT_BYTES * processes
 
 
 def measure_memory(side: Side, *, owns_cuda_graphs: bool = False) -> MemoryFacts:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,6 @@ from pytest_nnopt.measurement.exclusive import exclusive
 with exclusive(sys.argv[1], directory=Path(sys.argv[2])):
     print("held", flush=True)
     sys.stdin.read()
-"""
-
-TRY = """\
-import sys
-from pathlib import Path
-from pytest_nnopt.measurement.exclusive import exclusive
-with exclusive(sys.argv[1], directory=Path(sys.argv[2]), wait_seconds=0.05):
-    pass
 """
 
 
@@ -48,17 +39,6 @@ def test_another_process_keeps_a_device_for_itself_alone(tmp_path: Path) -> None
         other.kill()
     with exclusive("cpu", directory=tmp_path, wait_seconds=0.05):
         pass
-
-
-def test_whoever_has_a_device_may_take_it_again_in_any_thread(tmp_path: Path) -> None:
-    def take() -> str:
-        with exclusive("cpu", directory=tmp_path, wait_seconds=0.1):
-            return "taken"
-
-    with exclusive("cpu", directory=tmp_path), ThreadPoolExecutor(1) as another:
-        assert take() == another.submit(take).result() == "taken"
-        command = [sys.executable, "-c", TRY, "cpu", str(tmp_path)]
-        assert "another process has been timing" in subprocess.run(command, capture_output=True, text=True).stderr
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "../../etc/passwd", "GPU-a/b", "\0"])

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,16 +9,13 @@ import torch
 from pytest_nnopt.config import CaseConfig, CompileConfig, LimitsConfig
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.measurement.engine import Plan
-from pytest_nnopt.model import CompileFacts, CompileStatus
 from pytest_nnopt.session import case, ranked
 from pytest_nnopt.session.case import CaseRun
 from pytest_nnopt.session.ranked import RankedRun
-from pytest_nnopt.torch_backend.compiling import CompiledSide
 from pytest_nnopt.torch_backend.pair import PairRequest
 from tests.builders import make_process
 
 if TYPE_CHECKING:
-    from pytest_nnopt.torch_backend.side import Side
     from pytest_nnopt.torch_backend.team import Team
 
 
@@ -111,85 +106,3 @@ def test_ranks_do_not_look_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     run = CaseRun(PairRequest(torch.nn.ReLU(), (torch.ones(2),)), CaseConfig())
     run.look_ahead(lambda: pytest.fail("looked"))
     run.close()
-
-
-def place(monkeypatch: pytest.MonkeyPatch, device: torch.device) -> CaseRun:
-    """Return a run of a case that seems to be on a device."""
-    monkeypatch.setattr(case, "device_of", lambda _: device)
-    return CaseRun(PairRequest(torch.nn.ReLU(), (torch.ones(2),)), CaseConfig())
-
-
-@pytest.mark.parametrize(
-    ("change", "has_room"),
-    [
-        ({}, True),
-        ({"default_threads": lambda: 3}, False),
-        ({"can_time_kernels_alone": lambda: False}, False),
-        ({"has_room_beside": lambda *_: False}, False),
-    ],
-)
-def test_others_build_beside_a_run_where_nothing_is_short(
-    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], has_room: bool
-) -> None:
-    ample = {
-        "default_threads": lambda: 4,
-        "can_time_kernels_alone": lambda: True,
-        "has_room_beside": lambda _, processes: processes == 2,
-    }
-    for name, answer in (ample | change).items():
-        monkeypatch.setattr(case, name, answer)
-    run = place(monkeypatch, torch.device("cuda", 0))
-    assert run.has_room_beside(2) is has_room
-    monkeypatch.setattr(CaseRun, "is_shared", True)
-    assert not run.has_room_beside(2)
-    run.close()
-
-
-def test_none_builds_beside_a_run_on_a_cpu_whose_code_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = place(monkeypatch, torch.device("cpu"))
-    assert not run.has_room_beside(2)
-    run.close()
-
-
-@pytest.mark.parametrize(
-    ("device", "is_shared", "taken"),
-    [("cpu", False, []), ("cuda", False, ["key of cuda"]), ("cuda", True, [])],
-)
-def test_numbers_are_computed_with_a_gpu_to_oneself(
-    monkeypatch: pytest.MonkeyPatch, device: str, is_shared: bool, taken: list[str]
-) -> None:
-    keys: list[str] = []
-
-    def take(key: str) -> contextlib.AbstractContextManager[None]:
-        keys.append(key)
-        return contextlib.nullcontext()
-
-    monkeypatch.setattr(CaseRun, "is_shared", is_shared)
-    monkeypatch.setattr(CaseRun, "built", CompiledSide(cast("Side", object()), CompileFacts(CompileStatus.COMPILED)))
-    monkeypatch.setattr(case, "device_key", lambda place: f"key of {place}")
-    monkeypatch.setattr(case, "exclusive", take)
-    monkeypatch.setattr(case, "compare_sides", lambda *_, **__: keys.append("compared"))
-    run = place(monkeypatch, torch.device(device))
-    _ = run.numerics
-    assert keys == [*taken, "compared"]
-    run.close()
-
-
-@pytest.mark.parametrize(("is_shared", "asked"), [(False, ["cpu"]), (True, [])])
-def test_only_where_ranks_do_not_compile_at_once_kernels_are_timed_alone(
-    log: list[str], monkeypatch: pytest.MonkeyPatch, is_shared: bool, asked: list[str]
-) -> None:
-    devices: list[str] = []
-
-    @contextlib.contextmanager
-    def alone(device: torch.device) -> Iterator[None]:
-        devices.append(str(device))
-        log.append("alone")
-        yield
-        log.append("not alone")
-
-    monkeypatch.setattr(CaseRun, "is_shared", is_shared)
-    monkeypatch.setattr(case, "kernels_timed_alone", alone)
-    build()
-    assert devices == asked
-    assert is_shared or log[-3:] == ["alone", "compile", "not alone"]

@@ -22,8 +22,8 @@ class Log(list[str]):
     def prepare(self, count: int) -> None:
         self.append(f"{count} on their way")
 
-    def begin(self, count: int = 1) -> None:
-        self.append(f"{count} may build")
+    def begin(self) -> None:
+        self.append("one builds")
 
     def begin_next(self, device: str) -> None:
         self.append(f"one for the next test on {device}")
@@ -34,18 +34,13 @@ class FakeRun:
     environment = make_environment()
     cache_root = Path("cache")
 
-    def __init__(self, log: Log, *, has_candidate: bool, has_room: bool) -> None:
+    def __init__(self, log: Log, *, has_candidate: bool) -> None:
         self._log = log
-        self._has_room = has_room
         self.built = SimpleNamespace(side=object() if has_candidate else None)
 
     @property
     def numerics(self) -> None:
         self._log.append("numbers")
-
-    def has_room_beside(self, processes: int) -> bool:
-        assert processes > 1
-        return self._has_room
 
     def look_ahead(self, look: Callable[[], object]) -> None:
         self._log.append("everything else")
@@ -60,9 +55,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     log = Log()
 
     @contextlib.contextmanager
-    def hire(*_: object, has_room: bool, **__: object) -> Iterator[Log]:
-        if has_room:
-            log.append("with room")
+    def hire(*_: object, **__: object) -> Iterator[Log]:
         yield log
 
     def gather(*_: object, **__: object) -> tuple[tuple[()], None]:
@@ -74,7 +67,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     return log
 
 
-def time_case(log: Log, *, has_candidate: bool = True, has_room: bool = False) -> None:
+def time_case(log: Log, *, has_candidate: bool = True) -> None:
     gate = SimpleNamespace(
         earlier={},
         launch=Launch((), Path("here")),
@@ -83,14 +76,16 @@ def time_case(log: Log, *, has_candidate: bool = True, has_room: bool = False) -
         spending=lambda **_: contextlib.nullcontext(60.0),
         look_to_next_test=log.begin_next,
     )
-    run = FakeRun(log, has_candidate=has_candidate, has_room=has_room)
-    question = make_question(baseline=make_evidence(), is_comparing=True)
+    run, question = (
+        FakeRun(log, has_candidate=has_candidate),
+        make_question(baseline=make_evidence(), is_comparing=True),
+    )
     concluding._timing(run, gate, question, "test")  # type: ignore[arg-type]
 
 
 def test_the_numbers_come_before_another_process_takes_cores_and_memory(log: Log) -> None:
     time_case(log)
-    assert log[:3] == ["1 on their way", "numbers", "1 may build"]
+    assert log[:3] == ["1 on their way", "numbers", "one builds"]
 
 
 def test_that_of_the_next_test_comes_behind_all_of_this_one(log: Log) -> None:
@@ -102,12 +97,3 @@ def test_that_of_the_next_test_comes_behind_all_of_this_one(log: Log) -> None:
 def test_without_a_candidate_nothing_builds(log: Log) -> None:
     time_case(log, has_candidate=False)
     assert log == ["1 on their way", "numbers"]
-
-
-def test_where_there_is_room_as_many_as_are_expected_build_beside_the_run(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(concluding, "expected_processes", lambda *_: 3)
-    monkeypatch.setattr(concluding, "default_threads", lambda: 8)
-    time_case(log, has_room=True)
-    assert log[:4] == ["with room", "3 on their way", "3 may build", "numbers"]

@@ -4,18 +4,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.session import gathering, standby
+from pytest_nnopt.session import standby
 from pytest_nnopt.session.gathering import gather_timing, hired_crew
-from pytest_nnopt.session.processes import Launch, Ranks
-from pytest_nnopt.session.teams import TeamProcess
+from pytest_nnopt.session.processes import Launch
 from pytest_nnopt.verdict.fitness import find_noise
 from tests.builders import make_evidence, make_process, make_question
 
 if TYPE_CHECKING:
+    import pytest
+
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.verdict import Question
 
@@ -118,29 +117,6 @@ def test_on_a_gpu_each_process_has_a_directory_that_outlives_it(
     assert all(found)
     assert tmp_path not in directories
     assert not any(path.exists() for path in directories)
-
-
-@pytest.mark.parametrize(
-    ("device", "has_room", "ranks", "built"),
-    [
-        ("cpu", False, None, 2),
-        ("cuda", False, None, 1),
-        ("cuda", True, None, 2),
-        ("cuda", True, Ranks(2), 1),
-    ],
-)
-def test_where_there_is_room_two_build_at_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, has_room: bool, ranks: Ranks | None, built: int
-) -> None:
-    directories: list[Path] = []
-    monkeypatch.setattr(standby, "MeasuringProcess", lambda *_: BusyProcess(directories, []))
-    monkeypatch.setattr(TeamProcess, "measuring", lambda *_: BusyProcess(directories, []))
-    monkeypatch.setattr(gathering, "default_threads", lambda: 8)
-    launch, environment = Launch((), tmp_path, ranks=ranks), Environment({"device": device})
-    with hired_crew(launch, "test", "case", environment, lambda: tmp_path, has_room=has_room) as crew:
-        crew.prepare(3)
-        crew.begin(3)
-        assert len(directories) == built
 
 
 def test_what_stands_by_for_another_test_rests_while_one_measures(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pytest_nnopt.torch_backend.compiling import CompileStep, compile_side
-from pytest_nnopt.torch_backend.memory import MemoryFacts, has_room_beside, measure_memory
+from pytest_nnopt.torch_backend.memory import MemoryFacts, measure_memory
 from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 
 ROWS, WIDTH, FLOAT = 64, 32, 4
@@ -157,18 +157,6 @@ def test_compiled_side_is_measured_alike() -> None:
     facts = measure_memory(compiled.side)
     assert facts.gradient_bytes == PARAMETERS
     assert facts.peak_bytes > PARAMETERS
-
-
-@pytest.mark.parametrize(
-    ("free_gib", "own_gib", "processes", "has_room"),
-    [(14, 1, 2, True), (13.9, 1, 2, False), (140, 20, 2, False), (9, 1, 1, True), (2, 0, 2, True)],
-)
-def test_there_is_room_for_processes_that_take_several_times_what_this_one_has_taken(
-    monkeypatch: pytest.MonkeyPatch, free_gib: float, own_gib: float, processes: int, has_room: bool
-) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(free_gib * 2**30), 141 * 2**30))
-    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: int(own_gib * 2**30))
-    assert has_room_beside(torch.device("cuda", 0), processes) is has_room
 
 
 @pytest.mark.gpu
