@@ -14,6 +14,7 @@ from pytest_nnopt.statistics.decision import DEFAULT_PLAN, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.prior import DEFAULT_DEVICE_TIME_PRIOR
 from pytest_nnopt.units import format_percent, format_seconds
+from pytest_nnopt.verdict.choices import describe_choices
 from pytest_nnopt.verdict.wording import relation_to_limit
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def check_device_time(
         f"is {relation_to_limit(decision, limit)}"
     )
     shown = details if decision.outcome in (Outcome.FAILED, Outcome.INCONCLUSIVE) else ()
+    if decision.outcome is Outcome.INCONCLUSIVE:
+        shown = (*shown, *describe_choices(before, limit))
     return Check(CheckName.DEVICE_TIME, decision.outcome, reason, decision.change, 0.0, limit, interval, shown)
 
 

@@ -10,6 +10,7 @@ from pytest_nnopt.statistics.evidence import recorded_noise
 from pytest_nnopt.statistics.power import minimum_detectable_effect
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.units import format_percent
+from pytest_nnopt.verdict.choices import describe_choices
 from pytest_nnopt.verdict.estimates import estimate_of
 
 if TYPE_CHECKING:
@@ -59,11 +60,12 @@ def find_noise(question: Question, timing: Sequence[ProcessRecord]) -> str | Non
     findable = _findable(question, noise, limit)
     if findable <= _FINDABLE * limit:
         return None
+    why = "".join(f"; {choice}" for choice in describe_choices(timing, limit))
     return (
         f"one process's time varies by {format_percent(noise.standard_deviation)}, so that a slowdown would have to "
         f"reach {format_percent(findable)} to be found; the limit of {format_percent(limit)} needs at most "
         f"{format_percent(_largest_deviation(question, noise, limit))}: quieten the machine, lock its clocks, or raise "
-        f"the limit with nnopt_limits(latency={_bearable_limit(question, noise, limit)})"
+        f"the limit with nnopt_limits(latency={_bearable_limit(question, noise, limit)}){why}"
     )
 
 

@@ -17,6 +17,7 @@ from pytest_nnopt.verdict.absolute import (
     describe_shared_slowdown,
     host_shift,
 )
+from pytest_nnopt.verdict.choices import describe_choices
 from pytest_nnopt.verdict.device_time import decide_device_time
 from pytest_nnopt.verdict.estimates import estimate_of, shift_since
 from pytest_nnopt.verdict.imported import describe_imported
@@ -109,7 +110,12 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
             limit,
             (_describe_latency(decision, limit, question.level_name), *describe_shift(shift)),
         )
-    details = (*describe_shift(shift), *([] if absolute is None else [describe_absolute(absolute)]))
+    is_open = decision.outcome is Outcome.INCONCLUSIVE
+    details = (
+        *describe_shift(shift),
+        *(describe_choices(question.baseline.timing, limit) if is_open else []),
+        *([] if absolute is None else [describe_absolute(absolute)]),
+    )
     reason = _describe_latency(decision, limit, question.level_name) + _named_where_open(decision, shift)
     return _latency(decision, reason, limit, details)
 

@@ -1,0 +1,69 @@
+"""What chance decides of a GPU's kernels: the compiler times ways to launch one, and chooses anew in each process."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from pytest_nnopt.model import Variant
+from pytest_nnopt.units import format_count, format_percent, format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_nnopt.baseline.schema import ProcessRecord
+
+TELLING_SHARE = 0.2
+"""Of the limit: what a choice makes of a call that is less than this is not worth a word."""
+
+_SHOWN_CHOICES = 3
+
+
+def describe_choices(processes: Sequence[ProcessRecord], limit: float) -> list[str]:
+    """Name the kernels that identical code launched in several ways, as far as that matters, the costliest first.
+
+    Where the GPU waits for its host, kernels' times are no part of a call's.
+
+    Args:
+        processes: of a baseline or of a recording.
+        limit: the tolerated change of a call's time, as a fraction.
+    """
+    paced = [process for process in processes if process.kernels and Variant.CANDIDATE.value not in process.waiting]
+    if not paced:
+        return []
+    call = statistics.median(process.seconds[Variant.CANDIDATE.value] for process in paced)
+    choices = (_Choice(name, paced) for name in paced[-1].kernels)
+    telling = [choice for choice in choices if choice.seconds > TELLING_SHARE * limit * call]
+    telling.sort(key=lambda choice: choice.seconds, reverse=True)
+    return [choice.describe(call) for choice in telling[:_SHOWN_CHOICES]]
+
+
+class _Choice:
+    """The ways in which one kernel was launched, with its seconds per call in each process that launched it so."""
+
+    def __init__(self, name: str, processes: Sequence[ProcessRecord]) -> None:
+        self._name = name
+        ways: dict[str, list[float]] = defaultdict(list)
+        for process in processes:
+            kernel = process.kernels.get(name)
+            if kernel is not None and kernel.launch is not None:
+                ways[kernel.launch].append(kernel.seconds)
+        self._ways = sorted(ways.values(), key=len, reverse=True)
+
+    @property
+    def seconds(self) -> float:
+        """By how much a call's time differs between the slowest and the quickest way."""
+        means = [statistics.fmean(way) for way in self._ways]
+        return max(means) - min(means) if means else 0.0
+
+    def describe(self, call_seconds: float) -> str:
+        """Name it with its ways, the commonest first, and what they make of a call that takes so long."""
+        ways = ", ".join(
+            f"{format_seconds(statistics.fmean(way))} in {format_count(len(way), 'process', 'processes')}"
+            for way in self._ways
+        )
+        return (
+            f"the compiler, which chooses by timing, launched kernel {self._name} in {len(self._ways)} ways: {ways}; "
+            f"chance among them moves a call by {format_percent(self.seconds / call_seconds)}"
+        )
