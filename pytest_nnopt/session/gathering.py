@@ -93,6 +93,8 @@ def gather_timing(
 ) -> tuple[tuple[ProcessRecord, ...], str | None]:
     """Add samples to ``timing`` while they may still decide something.
 
+    A recording looks after a few whether more are in vain, which they seldom are: as many as it will hold are expected.
+
     Args:
         source: takes the samples.
         question: what is to be decided.
@@ -107,10 +109,11 @@ def gather_timing(
     deadline, progress = now() + budget_seconds, progress or NoProgress()
     try:
         while (missing := wanted_processes(question, timing) - len(timing)) > 0:
-            for expected in range(missing, 0, -1):
+            for until_look in range(missing, 0, -1):
                 if len(timing) >= ASSURED_PROCESSES and now() >= deadline:
                     return timing, None
                 progress.update(question, timing)
+                expected = max(until_look, question.recorded_processes - len(timing))
                 timing = (*timing, source.sample(seed=len(timing), expected=expected))
     except MeasurementError as error:
         return timing, str(error)

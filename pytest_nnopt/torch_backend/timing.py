@@ -45,6 +45,9 @@ _MORE_BLOCKS = 2.5
 """Times as many blocks, measured and dropped ones, where a GPU waits for its host: they are short, and differ by
 several percent."""
 
+_MORE_ERROR = 2.0
+"""Times the error of the blocks that is enough there: the processes of such a model differ by more than by that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timed:
@@ -114,7 +117,7 @@ def time_sides(
     with references[0].mode.active():
         waiting = frozenset(side for side in _SIDES if waits_for_host(calls[side][0], device)) if team is None else None
         if waiting:
-            plan = _with_more_blocks(plan)
+            plan = _for_waiting(plan)
         with launching_core(waiting) as core:
             watch: MachineWatch = WatchChain(*watches, *([] if core is None else [core]))
             if team is not None:
@@ -138,11 +141,12 @@ def time_sides(
     )
 
 
-def _with_more_blocks(plan: Plan) -> Plan:
+def _for_waiting(plan: Plan) -> Plan:
     return replace(
         plan,
         max_blocks=int(_MORE_BLOCKS * plan.max_blocks),
         max_dropped_blocks=int(_MORE_BLOCKS * plan.max_dropped_blocks),
+        enough_error=_MORE_ERROR * plan.enough_error,
     )
 
 

@@ -61,6 +61,7 @@ def test_a_recording_that_will_be_refused_for_its_noise_ends_after_a_few_process
     question = make_question(is_updating=True, recorded_processes=10)
     timing, problem = gather_timing(source, question, (), budget_seconds=60, now=source.now)
     assert (len(timing), problem) == (4, None)
+    assert source.expected == [10, 9, 8, 7]
     assert find_noise(question, timing) is not None
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from pytest_nnopt.measurement.cores import threads_named, usable_cores
-from pytest_nnopt.measurement.engine import Plan
-from pytest_nnopt.model import Variant
+from pytest_nnopt.measurement.engine import Plan, measure_case
+from pytest_nnopt.model import ProcessSample, Variant
 from pytest_nnopt.torch_backend import revisions, timing
 from pytest_nnopt.torch_backend.pair import PairRequest, build_side
 from pytest_nnopt.torch_backend.revisions import Maker, Placed, time_revisions
@@ -105,6 +105,22 @@ def test_where_a_side_waits_more_blocks_may_be_dropped_as_well(paces: Paces) -> 
     plan = replace(QUICK, max_dropped_blocks=1)
     sample = time_sides([side(4, CPU)], [side(4, CPU)], CPU, plan, limit=0.1).sample
     assert (sample.dropped_blocks, len(sample.blocks)) == (2, 5)
+
+
+@pytest.mark.parametrize(("answers", "enough"), [([True, True], 0.02), ([False, False], 0.01)])
+def test_blocks_of_a_side_that_waits_need_not_know_the_ratio_much_better_than_its_processes_do(
+    paces: Paces, monkeypatch: pytest.MonkeyPatch, answers: list[bool], enough: float
+) -> None:
+    plans: list[Plan] = []
+
+    def measure(calls: Any, clock: Any, plan: Plan, **others: Any) -> ProcessSample:
+        plans.append(plan)
+        return measure_case(calls, clock, plan, **others)
+
+    monkeypatch.setattr(timing, "measure_case", measure)
+    paces.answers = answers
+    time_sides([side(4, CPU)], [side(4, CPU)], CPU, replace(QUICK, enough_error=0.01), limit=0.1)
+    assert [plan.enough_error for plan in plans] == [enough]
 
 
 def test_ranks_are_not_asked_who_waits(paces: Paces) -> None:
