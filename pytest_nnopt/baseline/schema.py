@@ -18,7 +18,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Ratio = Annotated[float, Field(ge=1e-30, le=1e30)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]  # beyond any measurement, and a sum of them is still finite
-Duration = Annotated[float, Field(gt=0, le=1e9)]
+Duration = Annotated[float, Field(ge=1e-15, le=1e9)]  # so is a ratio of two
 Count = Annotated[int, Field(ge=0, le=2**63)]  # beyond any count, and what is computed from it is still finite
 Integer = Annotated[int, Field(ge=-(2**63), le=2**63)]
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=timezone.utc), datetime(2200, 1, 1, tzinfo=timezone.utc)

@@ -250,7 +250,7 @@ class Gate:
             plan=self._plan(),
             is_comparing=self.purpose is Purpose.COMPARE,
             is_updating=is_updating,
-            baseline=level if times is None else Evidence(timing=times.evidence.timing),
+            baseline=level if times is None else self._times_alone(times.evidence),
             missing_reason=missing_reason,
             unused=unused_recordings(self.source, case_id, environment) if missing_reason else "",
             is_recording_missing=self._is_recording_missing,
@@ -261,6 +261,11 @@ class Gate:
             foreign_compilation=self._foreign_compilation(case_id, environment, level),
             foreign_numerics=self._foreign_numerics(case_id, environment, level),
         )
+
+    def _times_alone(self, evidence: Evidence) -> Evidence:
+        """Return the times of another environment, and the model's work where the same operators count there."""
+        is_alike = self.settings.matching.times is not Match.ANY
+        return Evidence(timing=evidence.timing, work=evidence.work if is_alike else None)
 
     @property
     def _is_recording_missing(self) -> bool:

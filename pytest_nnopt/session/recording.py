@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +16,7 @@ from pytest_nnopt.errors import BaselineError
 from pytest_nnopt.model import CheckName, Outcome
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.counters import CODE_COUNTERS
+from pytest_nnopt.verdict.device_time import decide_device_time, with_kernels
 from pytest_nnopt.verdict.drift import find_drift
 from pytest_nnopt.verdict.fitness import find_noise, find_unsoundness
 from pytest_nnopt.verdict.imported import describe_new
@@ -24,9 +25,10 @@ from pytest_nnopt.verdict.times import compare_times
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_nnopt.baseline.schema import CompileRecord, Evidence
+    from pytest_nnopt.baseline.schema import CompileRecord, Evidence, MemoryRecord
     from pytest_nnopt.baseline.store import BaselineStore
     from pytest_nnopt.results import CaseMessage, CaseResult, CheckRecord
+    from pytest_nnopt.statistics.decision import Decision
     from pytest_nnopt.verdict import Question
 
 HowToRecord = Literal["replace", "append"]
@@ -75,17 +77,18 @@ def plan_recording(
         worse: figures that the gate would not let pass against the accepted level.
         reason: why worse figures are accepted.
     """
-    is_missing = question.baseline is None
+    level = None if question.foreign_times is not None else question.baseline
+    is_missing = level is None
     is_wanted = question.is_updating or (question.is_comparing and question.is_recording_missing and is_missing)
     if not is_wanted:
         return RecordingPlan()
     refusal = _refusal(question, result)
     if refusal is not None:
         return RecordingPlan(refusal=refusal)
-    if question.baseline is None:
+    if level is None:
         changed = (describe_new(question.imported, result.timing), question.unused)
         return RecordingPlan("replace", tuple(filter(None, changed)), starts_anew=True)
-    changes = _changes(question, question.baseline, result)
+    changes = _changes(question, level, result)
     worse = (*worse, *changes.worse)
     if worse and reason is None:
         return RecordingPlan(
@@ -93,7 +96,7 @@ def plan_recording(
             "--nnopt-reason TEXT"
         )
     return RecordingPlan(
-        "replace" if changes.texts else "append",
+        "replace" if changes.texts or worse else "append",
         changes.texts or worse[:1],
         reason=reason if worse else None,
         starts_anew=changes.starts_anew or bool(worse),
@@ -203,12 +206,45 @@ def _numerics_changes(question: Question, before: Evidence, now: CaseResult) -> 
 
 
 def _time_changes(question: Question, before: Evidence, now: CaseResult) -> _Changes:
-    """Say whether the candidate became faster or slower."""
+    """Say whether the candidate became faster or slower, whether or not that was asked.
+
+    Of a model that changed itself the ratio to eager says nothing.
+    """
     decision = compare_times(question, now.timing, before.timing)
+    changes = _changes_by(decision, "latency", is_best=_is_best(question, now))
+    return replace(changes, worse=()) if question.changed_work else changes
+
+
+def _device_time_changes(question: Question, before: Evidence, now: CaseResult) -> _Changes:
+    """Say whether a GPU's kernels became faster or slower, whether or not that was asked."""
+    kernels, kernels_before = with_kernels(now.timing), with_kernels(before.timing)
+    if not kernels or not kernels_before:
+        return _Changes()
+    decision = decide_device_time(kernels, kernels_before, question.config.limits.device_time, question.plan)
+    return _changes_by(decision, "device time", is_best=_is_best(question, now))
+
+
+def _changes_by(decision: Decision, what: str, *, is_best: bool) -> _Changes:
     if decision.outcome not in (Outcome.FAILED, Outcome.IMPROVED):
         return _Changes()
-    text = f"latency {format_percent(decision.change, signed=True)}"
-    return _Changes((text,), starts_anew=decision.outcome is Outcome.IMPROVED)
+    text = f"{what} {format_percent(decision.change, signed=True)}"
+    is_worse = decision.outcome is Outcome.FAILED
+    return _Changes((text,), worse=(text,) if is_worse else (), starts_anew=is_best and not is_worse)
+
+
+def _is_best(question: Question, now: CaseResult) -> bool:
+    """Return whether a result is as good as the best level was: else that one stays what drift counts from."""
+    best = question.baseline if question.anchor is None else question.anchor.evidence
+    assert best is not None
+    is_slower = bool(best.timing) and compare_times(question, now.timing, best.timing).change > 0
+    return not is_slower and not (best.memory and now.memory and _needs_more(now.memory, best.memory))
+
+
+def _needs_more(now: MemoryRecord, before: MemoryRecord) -> bool:
+    """Return whether the candidate needs more bytes than before, of whatever kind."""
+    kinds = [name for name in type(now).model_fields if name.startswith("candidate_")]
+    pairs = [(getattr(now, name), getattr(before, name)) for name in kinds]
+    return any(is_now > was for is_now, was in pairs if is_now is not None and was is not None)
 
 
 def _changes(question: Question, before: Evidence, now: CaseResult) -> _Changes:
@@ -218,6 +254,7 @@ def _changes(question: Question, before: Evidence, now: CaseResult) -> _Changes:
         found.append(_Changes(tuple(_compile_changes(before.compile, now.compile))))
     if before.timing and now.timing:
         found.append(_time_changes(question, before, now))
+        found.append(_device_time_changes(question, before, now))
     if before.numerics and now.numerics:
         found.append(_numerics_changes(question, before, now))
     return _Changes(

@@ -37,13 +37,13 @@ SESSION_SHARE = 0.5
 
 
 def decide_absolute(question: Question, timing: Sequence[ProcessRecord]) -> Decision | None:
-    """Compare the candidate's time over the fixed workload's with the baseline's; None where that was not recorded.
+    """Compare the candidate's time over the fixed workload's with the baseline's; None where none was recorded here.
 
     It has the case's whole limit and all of its false alarms where it decides alone. Of a candidate that waits for its
     host the fixed workload, which keeps a GPU busy, does not see a slower host: all of that is left open.
     """
     baseline = question.baseline
-    if baseline is None or CheckName.LATENCY not in question.asked:
+    if baseline is None or question.foreign_times is not None or CheckName.LATENCY not in question.asked:
         return None
     now, before = absolute_estimates(timing), absolute_estimates(baseline.timing)
     if not now or not before:
@@ -97,4 +97,7 @@ def describe_shared_slowdown(decision: Decision, relative: Decision, limit: floa
     beyond = f"{describe_absolute(decision)}, beyond {LIMIT_FACTOR:g} times the limit of {format_percent(limit)}"
     if relative.outcome is Outcome.INCONCLUSIVE:
         return f"the candidate is slower: {beyond}, while its ratio to eager is not clear"
+    if relative.outcome is Outcome.IMPROVED:
+        ratio = format_percent(relative.change, signed=True)
+        return f"eager and the candidate are slower, eager the more so: {beyond}, while their ratio is {ratio}"
     return f"eager and the candidate are slower alike: {beyond}, while their ratio is as before"

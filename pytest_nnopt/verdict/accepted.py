@@ -50,7 +50,9 @@ def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int
 def _since(question: Question, anchor: Recording) -> Question:
     plan = replace(question.plan, false_alarms=question.plan.false_alarms * _DRIFT_SHARE)
     best = f"the best level, accepted on {anchor.recorded.date().isoformat()}"
-    return replace(question, baseline=anchor.evidence, plan=plan, best=best)
+    work = None if question.baseline is None else question.baseline.work  # a level of another model has no anchor yet
+    evidence = anchor.evidence.model_copy(update={"work": work})
+    return replace(question, baseline=evidence, plan=plan, best=best)
 
 
 def _drifted(near: Check, far: Check) -> Check:

@@ -29,10 +29,11 @@ def describe_choices(processes: Sequence[ProcessRecord], limit: float) -> list[s
         processes: of a baseline or of a recording.
         limit: the tolerated change of a call's time, as a fraction.
     """
-    paced = [process for process in processes if process.kernels and Variant.CANDIDATE.value not in process.waiting]
+    candidate = Variant.CANDIDATE.value
+    paced = [one for one in processes if one.kernels and candidate in one.seconds and candidate not in one.waiting]
     if not paced:
         return []
-    call = statistics.median(process.seconds[Variant.CANDIDATE.value] for process in paced)
+    call = statistics.median(process.seconds[candidate] for process in paced)
     choices = (_Choice(name, paced) for name in paced[-1].kernels)
     telling = [choice for choice in choices if choice.seconds > TELLING_SHARE * limit * call]
     telling.sort(key=lambda choice: choice.seconds, reverse=True)

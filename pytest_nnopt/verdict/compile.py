@@ -69,7 +69,7 @@ def _compile_without_baseline(question: Question) -> Check | None:
     """Return the answer where there should be a recorded compilation and is none, None where there is or need not."""
     if not question.is_comparing or question.compilation is not None:
         return None
-    if question.baseline is None:
+    if question.baseline is None or question.foreign_times is not None:
         return without_baseline(question, CheckName.COMPILE, None)
     remedy = "" if question.base else "; record it with pytest --nnopt-update"
     return Check(CheckName.COMPILE, Outcome.NO_BASELINE, f"{question.level_name} holds no compilation{remedy}")

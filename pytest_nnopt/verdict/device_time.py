@@ -6,12 +6,13 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
+from pytest_nnopt.statistics.power import as_change
 from pytest_nnopt.statistics.prior import DEFAULT_DEVICE_TIME_PRIOR
 from pytest_nnopt.units import format_percent, format_seconds
 from pytest_nnopt.verdict.choices import describe_choices
@@ -39,6 +40,9 @@ _LARGEST_FACTOR = 1.25
 """Ways to launch a kernel between which chance decides are nearer to each other than this. It bounds what a change that
 makes one of them certain can hide."""
 
+_LARGEST_FACTOR_OF_ONE = 1.1
+"""The same for a way that a single process of the baseline knows, and may have measured while it was disturbed."""
+
 Factors = Mapping[tuple[str, str], float]
 """By kernel and how it is launched: what it takes in the baseline on average, over what it takes launched like this."""
 
@@ -61,8 +65,9 @@ def check_device_time(
         plan: of the case's timing decisions.
     """
     decision = decide_device_time(now, before, limit, plan)
-    launches, launches_before = _launches(now), _launches(before)
-    details = (*_as_measured(now, before, decision), *_kernel_changes(*_kernels_alike(now, before)))
+    launches, launches_before = min(_launches(now)), max(_launches(before))
+    as_measured = _as_measured(now, before)
+    details = (*as_measured.words, *_kernel_changes(*_kernels_alike(now, before)))
     if launches > launches_before + _SAME_LAUNCHES:
         reason = f"{launches:g} kernels are launched per call, {level} has {launches_before:g}"
         return Check(CheckName.DEVICE_TIME, Outcome.FAILED, reason, decision.change, 0.0, limit, None, details)
@@ -72,10 +77,16 @@ def check_device_time(
         f"[{format_percent(interval.low, signed=True)}, {format_percent(interval.high, signed=True)}] "
         f"is {relation_to_limit(decision, limit)}"
     )
-    shown = details if decision.outcome in (Outcome.FAILED, Outcome.INCONCLUSIVE) else ()
+    is_settled = decision.outcome not in (Outcome.FAILED, Outcome.INCONCLUSIVE)
+    shown = details if not is_settled else as_measured.words if as_measured.growth > limit else ()
     if decision.outcome is Outcome.INCONCLUSIVE:
         shown = (*shown, *describe_choices(before, limit))
     return Check(CheckName.DEVICE_TIME, decision.outcome, reason, decision.change, 0.0, limit, interval, shown)
+
+
+def with_kernels(processes: Sequence[ProcessRecord]) -> list[ProcessRecord]:
+    """Return the processes in which kernels took time; of others nothing can be compared."""
+    return [process for process in processes if process.device_seconds]
 
 
 def decide_device_time(
@@ -113,8 +124,7 @@ def device_estimates(
 def _estimates(processes: Sequence[ProcessRecord], factors: Factors) -> list[ProcessEstimate]:
     seconds = [
         math.fsum(kernel.seconds * _factor(name, kernel, factors) for name, kernel in process.kernels.items())
-        for process in processes
-        if process.device_seconds
+        for process in with_kernels(processes)
     ]
     return [ProcessEstimate(math.log(value), 0.0, 1) for value in seconds]
 
@@ -128,8 +138,8 @@ def _launch_factors(before: Sequence[ProcessRecord]) -> Factors:
     for name, by_launch in found.items():
         usual = statistics.fmean(seconds for some in by_launch.values() for seconds in some)
         for launch, some in by_launch.items():
-            mean = statistics.fmean(some)
-            is_alike = mean / _LARGEST_FACTOR < usual < mean * _LARGEST_FACTOR
+            mean, largest = statistics.fmean(some), _LARGEST_FACTOR if len(some) > 1 else _LARGEST_FACTOR_OF_ONE
+            is_alike = mean / largest < usual < mean * largest
             if launch is not None and is_alike:
                 factors[name, launch] = usual / mean
     return factors
@@ -139,8 +149,9 @@ def _factor(name: str, kernel: KernelRecord, factors: Factors) -> float:
     return 1.0 if kernel.launch is None else factors.get((name, kernel.launch), 1.0)
 
 
-def _launches(processes: Sequence[ProcessRecord]) -> float:
-    return min(process.launches for process in processes if process.launches is not None)
+def _launches(processes: Sequence[ProcessRecord]) -> list[float]:
+    """Return how many kernels each process launched per call, which chance may vary as it does their ways."""
+    return [process.launches for process in processes if process.launches is not None]
 
 
 def _kernels(processes: Sequence[ProcessRecord]) -> Mapping[str, KernelRecord]:
@@ -159,13 +170,27 @@ def _kernels_alike(
     return here, there
 
 
-def _as_measured(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], decision: Decision) -> list[str]:
-    """Say by how much the time grew without regard to launches, where that is another figure."""
-    measured = [statistics.fmean(e.log_ratio for e in _estimates(processes, {})) for processes in (now, before)]
-    growth = math.expm1(measured[0] - measured[1])
-    if abs(growth - decision.change) < _SAME_GROWTH:
-        return []
-    return [f"as measured {format_percent(growth, signed=True)}; the figure above compares kernels launched alike"]
+@dataclass(frozen=True, slots=True)
+class _AsMeasured:
+    """By how much kernels' time grew without regard to launches, and words for it where that is another figure."""
+
+    growth: float
+    words: tuple[str, ...] = ()
+
+
+def _as_measured(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> _AsMeasured:
+    factors = _launch_factors(before)
+    growth, alike = (
+        as_change(_mean_of(_estimates(now, used)) - _mean_of(_estimates(before, used))) for used in ({}, factors)
+    )
+    if abs(growth - alike) < _SAME_GROWTH:
+        return _AsMeasured(growth)
+    words = f"as measured {format_percent(growth, signed=True)}; the figure above compares kernels launched alike"
+    return _AsMeasured(growth, (words,))
+
+
+def _mean_of(estimates: Sequence[ProcessEstimate]) -> float:
+    return statistics.fmean(estimate.log_ratio for estimate in estimates)
 
 
 def _kernel_changes(now: Mapping[str, KernelRecord], before: Mapping[str, KernelRecord]) -> list[str]:

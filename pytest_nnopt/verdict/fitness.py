@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.baseline.level import MOST_PROCESSES
 from pytest_nnopt.statistics.evidence import recorded_noise
 from pytest_nnopt.statistics.power import minimum_detectable_effect
 from pytest_nnopt.statistics.prior import VariancePrior
@@ -21,8 +22,6 @@ _THROTTLING = "thermal"
 _LOAD, _ON_THE_GPU = "load", "on the GPU"
 """Other processes on the GPU are a concern of load, like those on the host, and are told apart by their words."""
 
-_BASELINE_PROCESSES = 20
-"""As many as a baseline grows to by repeated updates."""
 _FINDABLE = 2.0
 """How many times its limit a slowdown may have to be before the gate finds it."""
 _HALVINGS = 40
@@ -36,15 +35,16 @@ def find_unsoundness(timing: Sequence[ProcessRecord]) -> str | None:
 
     Other load on the host is not among the reasons: it slows both sides of a block alike, and shows as noise.
     """
-    found = [reason for process in timing if (reason := _unsoundness_of(process)) is not None]
-    if not found or 2 * len(found) < len(timing):
+    throttled = [reason for process in timing if (reason := process.concerns.get(_THROTTLING))]
+    shared = [
+        reason
+        for process in timing
+        if not process.concerns.get(_THROTTLING) and _ON_THE_GPU in (reason := process.concerns.get(_LOAD, ""))
+    ]
+    count = len(throttled) + len(shared)
+    if not count or 2 * count < len(timing):
         return None
-    return f"in {len(found)} of {len(timing)} processes {found[0]}"
-
-
-def _unsoundness_of(process: ProcessRecord) -> str | None:
-    throttled, load = process.concerns.get(_THROTTLING), process.concerns.get(_LOAD, "")
-    return throttled or (load if _ON_THE_GPU in load else None)
+    return ", ".join(f"in {len(found)} of {len(timing)} processes {found[0]}" for found in (throttled, shared) if found)
 
 
 def find_noise(question: Question, timing: Sequence[ProcessRecord]) -> str | None:
@@ -73,7 +73,7 @@ def processes_to_record(question: Question, timing: Sequence[ProcessRecord]) -> 
     """Return how many processes make a baseline with which the gate finds twice the tolerated slowdown.
 
     First a few, which may show that the baseline will be refused for their noise. Then as many as are asked for where
-    that suffices, and where no number would; at most twice as many.
+    that suffices, and where no number would; at most twice as many, or as many as a level keeps.
     """
     asked, limit = question.recorded_processes, question.latency_limit
     if len(timing) < min(asked, _TELLING_PROCESSES):
@@ -83,9 +83,10 @@ def processes_to_record(question: Question, timing: Sequence[ProcessRecord]) -> 
     if not asked:
         return 0
     noise = _noise(question, timing)
-    if _findable(question, noise, limit, 2 * asked) > _FINDABLE * limit:
+    most = max(asked, min(2 * asked, MOST_PROCESSES))
+    if _findable(question, noise, limit, most) > _FINDABLE * limit:
         return asked
-    counts = range(asked, 2 * asked + 1)
+    counts = range(asked, most + 1)
     return next(count for count in counts if _findable(question, noise, limit, count) <= _FINDABLE * limit)
 
 
@@ -101,7 +102,7 @@ def _noise(question: Question, timing: Sequence[ProcessRecord]) -> VariancePrior
 
 
 def _findable(
-    question: Question, noise: VariancePrior, limit: float, baseline_processes: int = _BASELINE_PROCESSES
+    question: Question, noise: VariancePrior, limit: float, baseline_processes: int = MOST_PROCESSES
 ) -> float:
     """Return the slowdown that the last look finds in 95 % of runs."""
     return minimum_detectable_effect(

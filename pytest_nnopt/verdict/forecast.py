@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.baseline.level import MOST_PROCESSES
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.statistics.evidence import recorded_noise, recorded_stray_rate
 from pytest_nnopt.statistics.power import minimum_detectable_effect, processes_needed
@@ -32,6 +33,7 @@ class Forecast:
         detectable: the smallest slowdown found in 95 % of runs with all processes of the plan.
         max_processes: how many these are.
         needed: how many of them find a slowdown of ``_BLIND_FACTOR`` times the limit, None where all do not.
+        is_full: whether the baseline holds as many processes as it keeps.
     """
 
     limit: float
@@ -39,6 +41,7 @@ class Forecast:
     detectable: float
     max_processes: int
     needed: int | None
+    is_full: bool = False
 
     @property
     def is_blind(self) -> bool:
@@ -75,6 +78,7 @@ def forecast_latency(question: Question) -> Forecast | None:
             plan=plan,
             stray_rate=stray_rate,
         ),
+        is_full=recorded >= MOST_PROCESSES,
     )
 
 
@@ -86,7 +90,8 @@ def describe_forecast(forecast: Forecast) -> str:
     )
     if not forecast.is_blind:
         return found
-    return f"{found}: record more processes with pytest --nnopt-update, or widen the limit"
+    remedy = "quieten the machine" if forecast.is_full else "record more processes with pytest --nnopt-update"
+    return f"{found}: {remedy}, or widen the limit"
 
 
 def expected_processes(question: Question, timing: Sequence[ProcessRecord] = ()) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
 from pytest_nnopt.verdict.compile import check_compile, is_nothing_compiled
-from pytest_nnopt.verdict.device_time import check_device_time
+from pytest_nnopt.verdict.device_time import check_device_time, with_kernels
 from pytest_nnopt.verdict.explanation import explain_slowdown
 from pytest_nnopt.verdict.fitness import find_unsoundness
 from pytest_nnopt.verdict.growth import check_compile_time, check_memory
@@ -85,8 +85,8 @@ _GROWTH_LIMITS = {
 def _growth_checks(question: Question, observed: Observed) -> list[Check]:
     """Answer what is asked about figures that may only grow so far against the baseline."""
     limits, level = question.config.limits, question.baseline
-    kernels = [process for process in observed.timing if process.kernels]
-    kernels_before = [process for process in level.timing if process.kernels] if level is not None else []
+    kernels = with_kernels(observed.timing)
+    kernels_before = with_kernels(level.timing) if level is not None else []
     checks: list[Check | None] = []
     if observed.memory is not None and CheckName.MEMORY in question.asked:
         checks.append(_memory_check(question, observed.memory))

@@ -11,6 +11,7 @@ from pytest_nnopt.statistics.decision import Reason, decide_minimum, decide_regr
 from pytest_nnopt.statistics.shift import NO_SHIFT, Shift
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.absolute import (
+    absolute_estimates,
     confirming_look,
     decide_absolute,
     describe_absolute,
@@ -18,7 +19,7 @@ from pytest_nnopt.verdict.absolute import (
     host_shift,
 )
 from pytest_nnopt.verdict.choices import describe_choices
-from pytest_nnopt.verdict.device_time import decide_device_time
+from pytest_nnopt.verdict.device_time import decide_device_time, with_kernels
 from pytest_nnopt.verdict.estimates import estimate_of, shift_since
 from pytest_nnopt.verdict.imported import describe_imported
 from pytest_nnopt.verdict.question import without_baseline
@@ -47,14 +48,19 @@ def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int
     Decisions look only when that many are there. To look in between would spend what is set aside for the next look.
     """
     absolute = decide_absolute(question, timing)
-    decisions = (
-        _decide_speedup(question, timing),
-        absolute if question.changed_work else _decide_latency(question, timing),
-        _decide_device_time(question, timing),
-    )
-    looks = [decision.next_look or 0 for decision in decisions if decision is not None]
-    confirming = confirming_look(absolute)
-    return max(1, len(timing), confirming, *looks)
+    bare = len(timing) - len(absolute_estimates(timing))
+    looks = [
+        _next_look(_decide_speedup(question, timing)),
+        _next_look(absolute) + bare if question.changed_work else _next_look(_decide_latency(question, timing)),
+        _next_look(_decide_device_time(question, timing)) + len(timing) - len(with_kernels(timing)),
+        confirming_look(absolute) + bare,
+    ]
+    return max(1, len(timing), *(min(look, question.plan.max_processes) for look in looks))
+
+
+def _next_look(decision: Decision | None) -> int:
+    """Return how many processes that took part a decision wants; 0 where it wants no more."""
+    return 0 if decision is None else decision.next_look or 0
 
 
 def check_speedup(question: Question, timing: Sequence[ProcessRecord]) -> Check:
@@ -130,7 +136,7 @@ def _latency_of_another_model(question: Question, absolute: Decision | None, shi
     shown = ", ".join(changes[:_SHOWN_OPERATORS]) + (", …" if len(changes) > _SHOWN_OPERATORS else "")
     why = f"the model itself changed ({shown}), so eager's time is no measure: accept it with pytest --nnopt-update"
     if absolute is None:
-        reason = "the model itself changed, and no time against a fixed workload was recorded"
+        reason = "the model itself changed, and no time against a fixed workload was recorded here"
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=(why,))
     reason = _describe_latency(absolute, limit, question.level_name) + _named_where_open(absolute, shift)
     return _latency(absolute, reason, limit, (why, *describe_shift(shift)))
@@ -198,10 +204,10 @@ def compare_times(
 
 
 def _decide_device_time(question: Question, timing: Sequence[ProcessRecord]) -> Decision | None:
-    level = question.baseline
-    kernels = [process for process in timing if process.kernels]
-    before = [process for process in level.timing if process.kernels] if level is not None else []
-    if not kernels or not before or not question.is_comparing or CheckName.DEVICE_TIME not in question.asked:
+    if question.baseline is None or not question.is_comparing or CheckName.DEVICE_TIME not in question.asked:
+        return None
+    kernels, before = with_kernels(timing), with_kernels(question.baseline.timing)
+    if not kernels or not before:
         return None
     return decide_device_time(kernels, before, question.config.limits.device_time, question.plan)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nnopt.baseline.schema import CaseBaseline, Evidence, ProcessRecord
+from pytest_nnopt.baseline.schema import CaseBaseline, Evidence, ProcessRecord, WorkRecord
+from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import BaselineError, ConfigError
 from pytest_nnopt.history.baselines import SharedBaselines
@@ -387,3 +388,23 @@ class TestSharedHistory:
         next((tmp_path / "history").rglob("*.json")).write_text("{")
         with pytest.raises(BaselineError, match="is no valid entry"):
             self.ask(tmp_path)
+
+
+@pytest.mark.parametrize(("match", "has_work"), [("compatible", True), ("any", False)])
+def test_times_of_another_environment_come_with_the_work_that_tells_whether_the_model_changed(
+    tmp_path: Path, match: str, has_work: bool
+) -> None:
+    work = WorkRecord(operators={"aten.mm": 2}, elements=100)
+    there, here = make_environment(cores=4), make_environment(cores=2)
+    store = BaselineStore(tmp_path / "baselines")
+    recording = make_recording(there, make_evidence().model_copy(update={"work": work}))
+    store.write(there, CaseBaseline(case=CASE_ID, recordings=(recording,)))
+    (tmp_path / "pyproject.toml").write_text(f'[tool.nnopt.match]\ntimes = "{match}"\n', encoding="utf-8")
+    gate = open_gate(tmp_path, {}, "compare")
+    gate.prepare({CASE_ID: {}})
+    question = gate.question(CASE_ID, CASE_ID, here)
+    assert question.foreign_times is not None
+    assert question.baseline is not None
+    assert len(question.baseline.timing) == len(recording.evidence.timing)
+    assert question.baseline.work == (work if has_work else None)
+    assert question.baseline.compile is None

@@ -11,8 +11,18 @@ from typing import Any
 import pytest
 
 from pytest_nnopt.baseline.anchor import anchor_of
+from pytest_nnopt.baseline.elsewhere import Elsewhere
 from pytest_nnopt.baseline.level import comparable_recordings, level_of
-from pytest_nnopt.baseline.schema import CompileRecord, Evidence, LeafRecord, OriginRecord, ProcessRecord
+from pytest_nnopt.baseline.schema import (
+    CompileRecord,
+    Evidence,
+    KernelRecord,
+    LeafRecord,
+    MemoryRecord,
+    OriginRecord,
+    ProcessRecord,
+    WorkRecord,
+)
 from pytest_nnopt.baseline.store import BaselineStore
 from pytest_nnopt.errors import BaselineError, OutputError
 from pytest_nnopt.model import CheckName, Outcome
@@ -28,6 +38,7 @@ from tests.builders import (
     make_message,
     make_process,
     make_question,
+    make_recording,
     make_result,
     make_timing,
     on_machine,
@@ -47,6 +58,13 @@ def with_output(path: str, *, inputs: str = "00000000", **figures: float) -> Evi
     leaf = LeafRecord(dtype="float32", shape=(2,), **usual)
     origin = OriginRecord(inputs=inputs, parameters="00000000", structure="00000000")
     return make_evidence().model_copy(update={"numerics": {path: leaf}, "origin": origin})
+
+
+def with_kernels(seconds: float) -> Evidence:
+    """Evidence of a model on a GPU with one kernel."""
+    kernels = {"sums": KernelRecord(count=1, seconds=seconds, launch="grid 64, block 512")}
+    timing = tuple(process.model_copy(update={"kernels": kernels}) for process in make_timing())
+    return Evidence(timing=timing)
 
 
 class TestPlanRecording:
@@ -148,6 +166,64 @@ class TestPlanRecording:
         question = make_question(is_updating=True, baseline=make_evidence())
         plan = plan_recording(question, make_result(make_check(), evidence=make_evidence(ratio)))
         assert plan.starts_anew is starts_anew
+
+    def test_a_faster_level_that_the_best_one_beats_leaves_that_what_drift_counts_from(self) -> None:
+        anchor = make_recording(HERE, make_evidence(1.0))
+        for ratio, starts_anew in ((1.02, False), (0.98, True)):
+            question = make_question(is_updating=True, baseline=make_evidence(1.09), anchor=anchor)
+            plan = plan_recording(question, make_result(make_check(), evidence=make_evidence(ratio)))
+            assert (plan.how, plan.starts_anew) == ("replace", starts_anew)
+
+    @pytest.mark.parametrize(("now", "starts_anew"), [(1019, False), (1000, True), (None, True)])
+    def test_so_does_one_that_needs_more_memory(self, now: int | None, starts_anew: bool) -> None:
+        before = make_evidence().model_copy(update={"memory": MemoryRecord(candidate_peak_bytes=1000)})
+        faster = make_evidence(0.8).model_copy(update={"memory": MemoryRecord(candidate_peak_bytes=now)})
+        plan = plan_recording(
+            make_question(is_updating=True, baseline=before), make_result(make_check(), evidence=faster)
+        )
+        assert plan.starts_anew is starts_anew
+
+    def test_slower_times_need_a_reason_also_where_they_are_not_asked_for(self) -> None:
+        question = make_question(is_updating=True, baseline=make_evidence(), asked=frozenset({CheckName.SPEEDUP}))
+        plan = plan_recording(question, make_result(make_check(), evidence=make_evidence(1.8)))
+        assert plan.refusal is not None
+        assert plan.refusal.startswith("it is worse than what was accepted: latency +80.0 %; ")
+
+    def test_of_a_model_that_changed_the_ratio_to_eager_needs_none(self) -> None:
+        works = [WorkRecord(operators={"aten.mm": count}, elements=1) for count in (2, 1)]
+        before = make_evidence().model_copy(update={"work": works[0]})
+        question = make_question(is_updating=True, baseline=before, work=works[1])
+        plan = plan_recording(question, make_result(make_check(), evidence=make_evidence(1.8)))
+        assert (plan.how, plan.refusal, plan.starts_anew) == ("replace", None, True)
+
+    @pytest.mark.parametrize(
+        ("seconds", "how", "changes", "starts_anew"),
+        [(1e-3, "append", (), False), (0.9e-3, "replace", ("device time -10.0 %",), True)],
+    )
+    def test_faster_kernels_are_a_level_of_their_own(
+        self, seconds: float, how: str, changes: tuple[str, ...], starts_anew: bool
+    ) -> None:
+        plan = plan_recording(
+            make_question(is_updating=True, baseline=with_kernels(1e-3)),
+            make_result(make_check(), evidence=with_kernels(seconds)),
+        )
+        assert plan == RecordingPlan(how, changes, starts_anew=starts_anew)  # type: ignore[arg-type]
+
+    def test_what_was_accepted_as_worse_is_a_level_of_its_own(self) -> None:
+        question = make_question(is_updating=True, baseline=make_evidence())
+        result = make_result(make_check(), evidence=make_evidence())
+        plan = plan_recording(question, result, worse=("6 kernels are launched per call",), reason="a needed copy")
+        assert plan == RecordingPlan(
+            "replace", ("6 kernels are launched per call",), reason="a needed copy", starts_anew=True
+        )
+
+    def test_times_of_another_environment_are_no_level_to_join(self) -> None:
+        elsewhere = Elsewhere(make_evidence(), "cpu-other", ("cpu A, here B",))
+        question = make_question(
+            is_comparing=True, is_recording_missing=True, baseline=make_evidence(), foreign_times=elsewhere
+        )
+        plan = plan_recording(question, make_result(make_check(), evidence=make_evidence()))
+        assert plan == NEW
 
     def test_times_noisier_than_the_gate_needs_are_refused_with_both_figures(self) -> None:
         noisy = Evidence(timing=tuple(make_process(0.3 * (-1) ** index) for index in range(10)))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pytest_nnopt.baseline.elsewhere import Elsewhere
 from pytest_nnopt.baseline.schema import Evidence, ProcessRecord, RatioRecord, WorkRecord
 from pytest_nnopt.model import Check, CheckName, Outcome
 from pytest_nnopt.statistics.prior import DEFAULT_YARDSTICK_PRIOR
@@ -44,6 +45,22 @@ def test_what_slows_both_sides_alike_fails_though_their_ratio_is_as_before() -> 
     assert any(
         line.startswith("latency +") and line.endswith("is within the limit of 10.0 %") for line in check.details
     )
+
+
+def test_where_eager_is_slower_still_it_is_not_said_that_both_are_so_alike() -> None:
+    slower = tuple(
+        process.model_copy(update={"candidate_to_yardstick": other.candidate_to_yardstick})
+        for process, other in zip(make_timing(0.6, count=4), slower_alike(1.5, 4), strict=True)
+    )
+    check = check_latency(compare(), slower)
+    assert check.outcome is Outcome.FAILED
+    assert check.reason.startswith("eager and the candidate are slower, eager the more so: against a fixed workload it")
+    assert check.reason.endswith("while their ratio is -40.0 %")
+
+
+def test_times_of_another_machine_say_nothing_of_what_slows_both_sides() -> None:
+    elsewhere = Elsewhere(Evidence(timing=make_timing()), "cpu-other", ("cpu A, here B",))
+    assert check_latency(compare(foreign_times=elsewhere), slower_alike(1.5, 4)).outcome is Outcome.PASSED
 
 
 def test_a_shared_slowdown_below_its_limit_passes_and_is_said() -> None:
@@ -169,7 +186,7 @@ class TestAnotherModel:
     def test_without_a_recorded_workload_nothing_can_be_told(self) -> None:
         check = check_latency(compare_models(AFTER, timing=without_yardstick(3)), make_timing())
         assert check.outcome is Outcome.INCONCLUSIVE
-        assert check.reason == "the model itself changed, and no time against a fixed workload was recorded"
+        assert check.reason == "the model itself changed, and no time against a fixed workload was recorded here"
 
     def test_many_changes_are_cut_short(self) -> None:
         many = WorkRecord(operators={f"aten.op{index}": 1 for index in range(9)}, elements=100)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nnopt.baseline.schema import Evidence, MemoryRecord
+from pytest_nnopt.baseline.schema import Evidence, MemoryRecord, WorkRecord
 from pytest_nnopt.model import CheckName, Outcome, Verdict
 from pytest_nnopt.verdict import Observed, judge, times
 from pytest_nnopt.verdict.accepted import find_worsening, judge_drift_since_best, wanted_processes
@@ -118,3 +118,24 @@ class TestFindWorsening:
         asked = question(**{"is_comparing": False, "is_updating": True, **fields})
         seen = observed(1.5)
         assert find_worsening(asked, seen, judge(asked, seen)) == ()
+
+
+def test_a_machine_that_moved_is_no_sum_of_small_steps() -> None:
+    level = make_evidence(1.0)
+    anchor = make_recording(make_environment(), level)
+    asked = question(baseline=level, anchor=anchor)
+    for pace, outcome in ((1.3, Outcome.INCONCLUSIVE), (1.0, Outcome.FAILED)):
+        seen = Observed(make_facts(), timing=on_machine(make_timing(1.09), pace))
+        assert judge_drift_since_best(asked, seen, judge(asked, seen))[CheckName.LATENCY].outcome is outcome
+
+
+def test_a_model_that_changed_itself_is_not_held_against_the_eager_time_of_the_best_level() -> None:
+    before, now = (WorkRecord(operators={"aten.mm": count}, elements=100) for count in (2, 1))
+    level = make_evidence(1.0).model_copy(update={"work": before})
+    quicker_eager = tuple(
+        process.model_copy(update={"candidate_to_yardstick": other.candidate_to_yardstick})
+        for process, other in zip(make_timing(1.25), make_timing(1.0), strict=True)
+    )
+    asked = question(baseline=level, anchor=make_recording(make_environment(), make_evidence(1.0)), work=now)
+    seen = Observed(make_facts(), timing=quicker_eager)
+    assert judge_drift_since_best(asked, seen, judge(asked, seen))[CheckName.LATENCY].outcome is Outcome.PASSED

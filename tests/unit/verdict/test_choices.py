@@ -46,6 +46,7 @@ def test_one_process_is_called_one() -> None:
     [
         pytest.param([], id="nothing measured"),
         pytest.param([make_process()] * 4, id="no kernels"),
+        pytest.param([process(way).model_copy(update={"seconds": {}}) for way in (QUICK, SLOW)], id="no times"),
         pytest.param([process(QUICK)] * 4, id="one way"),
         pytest.param([process((None, 2.88e-4)), process((None, 4.2e-4))], id="ways unknown"),
         pytest.param([process(QUICK), process(SLOW), process(None, other=1e-4)], id="kernel gone"),

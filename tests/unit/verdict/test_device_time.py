@@ -117,3 +117,49 @@ def test_kernels_share_the_false_alarms_of_a_suite() -> None:
     assert decide_device_time(now, before, 0.005).outcome is Outcome.FAILED
     suite = plan_for_suite(DEFAULT_PLAN, 100_000)
     assert decide_device_time(now, before, 0.005, suite).outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_way_that_one_process_knows_is_no_measure_of_a_slowdown_in_it() -> None:
+    before = [process("grid 1, block 1", 1.8e-4)] + [process(*FAST, rest=1e-4)] * 9
+    check = check_device_time([process("grid 1, block 1", 1.6e-4, rest=1e-4)] * 4, before, 0.02)
+    assert check.outcome is Outcome.FAILED
+
+
+def test_a_growth_as_measured_beyond_the_limit_is_said_of_a_pass_as_well() -> None:
+    before = [process(*SLOW), *[process(*FAST)] * 9]
+    check = check_device_time([process(*SLOW)] * 4, before, 0.005)
+    assert check.outcome is Outcome.PASSED
+    assert check.details == ("as measured +0.90 %; the figure above compares kernels launched alike",)
+    assert check_device_time([process(*SLOW)] * 4, before, 0.02).details == ()
+
+
+def test_where_all_are_launched_alike_nothing_is_said_of_it_whatever_went_astray() -> None:
+    launch, seconds = FAST
+    before = [process(*FAST)] * 9 + [process(launch, 3 * seconds)]
+    check = check_device_time([process(launch, 1.3 * seconds)] * 4, before, 0.005)
+    assert [detail for detail in check.details if detail.startswith("as measured")] == []
+
+
+def launching(*counts: float) -> list[ProcessRecord]:
+    """Make processes that launch a kernel so often per call."""
+    kernel = KernelRecord(count=1, seconds=1e-3, launch="grid 64, block 512")
+    return [
+        make_process().model_copy(update={"kernels": {"sums": kernel.model_copy(update={"count": count})}})
+        for count in counts
+    ]
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "outcome"),
+    [
+        ([6], [5] * 10, Outcome.FAILED),
+        ([5], [6] * 9 + [5], Outcome.PASSED),
+        ([6], [6] * 9 + [5], Outcome.PASSED),
+        ([6], [5] * 9 + [6], Outcome.PASSED),
+        ([6, 5], [5] * 10, Outcome.PASSED),
+    ],
+)
+def test_more_launches_fail_where_no_process_of_the_baseline_has_as_many(
+    now: list[float], before: list[float], outcome: Outcome
+) -> None:
+    assert check_device_time(launching(*now), launching(*before), 0.02).outcome is outcome

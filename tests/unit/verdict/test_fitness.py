@@ -116,3 +116,15 @@ def test_a_recording_of_few_processes_takes_no_more() -> None:
 
 def test_nothing_is_recorded_unasked() -> None:
     assert processes_to_record(make_question(), scattered(0.01, 4)) == 0
+
+
+def test_what_makes_times_unsound_is_counted_by_kind() -> None:
+    (hot,), (shared,) = HOT.values(), SHARED.values()
+    assert reason(HOT, SHARED, {}, {}) == f"in 1 of 4 processes {hot}, in 1 of 4 processes {shared}"
+
+
+def test_no_more_are_recorded_than_a_level_keeps() -> None:
+    question = make_question(make_config(latency=0.05), recorded_processes=18, is_updating=True)
+    assert {processes_to_record(question, scattered(sd, 18)) for sd in (0.082, 0.086, 0.088)} <= {18, 19, 20}
+    question = make_question(make_config(latency=0.05), recorded_processes=25, is_updating=True)
+    assert processes_to_record(question, scattered(0.088, 25)) == 25

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pytest_nnopt.baseline.level import MOST_PROCESSES
 from pytest_nnopt.baseline.schema import Evidence
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.statistics.prior import VariancePrior
@@ -68,3 +69,10 @@ def test_nothing_is_expected_once_all_is_decided() -> None:
         is_comparing=True, baseline=Evidence(timing=make_timing(count=10)), config=make_config(latency=0.05)
     )
     assert expected_processes(question, make_timing(count=1)) == 0
+
+
+def test_a_full_baseline_is_not_told_to_grow() -> None:
+    full = Evidence(timing=make_timing(count=MOST_PROCESSES))
+    found = forecast(config=make_config(latency=0.05), prior=LOUD_PRIOR, baseline=full)
+    assert found.is_blind
+    assert describe_forecast(found).endswith(": quieten the machine, or widen the limit")

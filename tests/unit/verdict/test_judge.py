@@ -308,6 +308,19 @@ def test_levels_of_another_environment_are_named() -> None:
     assert judge(without_memory, observed)[CheckName.MEMORY].details[-1] == said
 
 
+def test_what_times_of_another_environment_lack_is_recorded_where_what_is_missing_is() -> None:
+    elsewhere = Elsewhere(make_evidence(), "cpu-of-old", ("threads: 1 → 2",))
+    for is_recording, outcome in ((True, Outcome.SKIPPED), (False, Outcome.NO_BASELINE)):
+        verdict = grown(
+            1.0,
+            asked=GROWING,
+            baseline=Evidence(timing=make_timing()),
+            foreign_times=elsewhere,
+            is_recording_missing=is_recording,
+        )
+        assert {check.outcome for check in verdict.checks} == {outcome}
+
+
 def test_figures_that_were_not_asked_for_are_not_judged() -> None:
     assert {check.name for check in grown(10.0, asked=frozenset({CheckName.COMPILE})).checks} == {CheckName.COMPILE}
 

@@ -146,7 +146,6 @@ class TestLatency:
         "fields",
         [
             {"base": "main at 0123456"},
-            {"best": "the best level"},
             {"foreign_times": Elsewhere(make_evidence(1.0), "cpu-other", ("cpu A, here B",))},
             {"ignores_shift": True},
         ],
@@ -315,3 +314,19 @@ def test_device_time_is_judged_and_asked_for_by_the_plan_of_the_case() -> None:
         (check,) = [c for c in judge(question, observed).checks if c.name is CheckName.DEVICE_TIME]
         assert check.outcome is outcome
         assert wanted_processes(question, now[:2]) == wanted
+
+
+def test_a_process_without_kernels_does_not_stand_in_for_one_with_them() -> None:
+    level = Evidence(timing=tuple(with_kernels(process, 1e-4) for process in make_timing(count=10)))
+    question = make_question(is_comparing=True, baseline=level, asked=only(CheckName.DEVICE_TIME))
+    slower, bare = with_kernels(make_timing()[0], 1.1e-4), make_timing()[1]
+    assert wanted_processes(question, [slower, bare]) == 3
+    assert wanted_processes(question, [slower, *[bare] * 7]) == question.plan.max_processes
+
+
+def test_kernels_of_no_time_are_none() -> None:
+    timing = tuple(with_kernels(process, 0.0) for process in make_timing())
+    question = make_question(is_comparing=True, baseline=Evidence(timing=timing), asked=only(CheckName.DEVICE_TIME))
+    assert wanted_processes(question, timing) == len(timing)
+    facts = CompileFacts(CompileStatus.COMPILED)
+    assert CheckName.DEVICE_TIME not in {check.name for check in judge(question, Observed(facts, timing=timing)).checks}
