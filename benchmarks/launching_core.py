@@ -31,8 +31,8 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.warm_calls import DEVICE, MODELS, READY, RESULTS, build, finish, start
+from pytest_nnopt.affinity import usable_cores
 from pytest_nnopt.measurement.allocator import keep_freed_memory
-from pytest_nnopt.measurement.cores import usable_cores
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.model import Variant
 from pytest_nnopt.session.records import record_process

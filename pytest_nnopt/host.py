@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.affinity import affinity
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -32,12 +34,13 @@ def host_facts(
         frequencies: the kernel's directory about the clock of a core.
     """
     processor = _read(cpuinfo)
-    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    allowed = affinity()
+    cores = None if allowed is None else sorted(allowed)
     return {
         "cpu": _field(processor, "model name") or platform.processor() or platform.machine() or "unknown",
         "cpu_family": cpu_family(processor),
-        "cores": os.cpu_count() if affinity is None else len(affinity),
-        "affinity": None if affinity is None else name_cores(affinity),
+        "cores": os.cpu_count() if cores is None else len(cores),
+        "affinity": None if cores is None else name_cores(cores),
         "governor": _read(frequencies / "scaling_governor").strip() or None,
         "machine": platform.machine(),
         "allocator": allocator(_read(maps)),

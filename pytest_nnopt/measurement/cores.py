@@ -16,6 +16,8 @@ from itertools import repeat
 from pathlib import Path
 from random import Random
 
+from pytest_nnopt.affinity import usable_cores
+
 SLOWED = 1.3
 """A loop that takes longer than this times the shortest seen runs on a core that something else uses as well, such as
 its second thread. What clocks that follow the load make of it, and its own noise, mostly stay below."""
@@ -179,7 +181,11 @@ def watched_core(followers: str) -> Iterator[CoreWatch | None]:
         The watch; None where there is no core to choose.
     """
     cores = usable_cores()
-    if len(cores) < 2 or not hasattr(os, "sched_setaffinity") or not _allow(_THIS_THREAD, cores):
+    if len(cores) < 2 or not hasattr(os, "sched_setaffinity"):
+        yield None
+        return
+    own = _allowed(_THIS_THREAD)
+    if not _allow(_THIS_THREAD, cores):
         yield None
         return
     before = {thread: allowed for thread in threads_named() if (allowed := _allowed(thread))}
@@ -192,16 +198,9 @@ def watched_core(followers: str) -> Iterator[CoreWatch | None]:
     try:
         yield CoreWatch(sorted(cores), move)
     finally:
-        _allow(_THIS_THREAD, cores)
+        _allow(_THIS_THREAD, own)
         for thread in threads_named():
             _allow(thread, before.get(thread, cores))
-
-
-def usable_cores() -> frozenset[int]:
-    """Return the numbers of the cores that this thread may run on; on a system that does not tell, of all."""
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(os.sched_getaffinity(_THIS_THREAD))
-    return frozenset(range(os.cpu_count() or 1))
 
 
 def threads_named(start: str = "", *, tasks: Path = _TASKS) -> list[int]:

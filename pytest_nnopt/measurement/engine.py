@@ -53,8 +53,8 @@ class Plan:
         max_seconds: time for this case in this process, warm-up included. The very first call of each copy does not
             count: it may compile.
         warmup_max_seconds: time after which measuring starts although the times have not settled.
-        max_dropped_blocks: disturbed blocks that are thrown away. Later ones are kept: a disturbance that does not
-            end is the machine's state, and a sample that has dropped this many says so.
+        max_dropped_blocks: disturbed blocks that are thrown away. Later ones are kept, and those after ``max_seconds``:
+            a disturbance that does not end is the machine's state, and a sample that keeps some says so.
         warm_call_seconds: a call that takes less is made once, untimed, before each timing of it. Else the first call
             of a timing would meet what the other variants left in the caches, and an idle GPU, and what that makes of
             a figure would hang on the number of calls, which chance decides. Of a call up to twice as long some
@@ -126,18 +126,15 @@ class CaseTimer:
         self._warmup: _Warmup | None = None
         self._blocks: list[Block] = []
         self._spent_seconds = 0.0
+        self.dropped_blocks = 0
+        """Disturbed blocks that were thrown away."""
         self.disturbances: Counter[str] = Counter()
         """Disturbed blocks by reason: the dropped ones and, behind the cap, the kept ones."""
 
     @property
-    def dropped_blocks(self) -> int:
-        """Disturbed blocks that were thrown away."""
-        return min(self.disturbances.total(), self._plan.max_dropped_blocks)
-
-    @property
     def is_disturbed(self) -> bool:
-        """Whether disturbances outlasted the cap, so that kept blocks are disturbed too."""
-        return self.disturbances.total() > self._plan.max_dropped_blocks
+        """Whether disturbances outlasted the cap or the time, so that kept blocks are disturbed too."""
+        return self.disturbances.total() > self.dropped_blocks
 
     @property
     def is_complete(self) -> bool:
@@ -183,9 +180,16 @@ class CaseTimer:
         self._spent_seconds += self._clock.now() - start
         if reason is not None:
             self.disturbances[reason] += 1
-        if reason is None or self.is_disturbed:
+        if reason is None or not self._may_drop:
             self._blocks.append(block)
+        else:
+            self.dropped_blocks += 1
         return not self.is_complete
+
+    @property
+    def _may_drop(self) -> bool:
+        is_in_time = self._spent_seconds < self._plan.max_seconds
+        return is_in_time and self.dropped_blocks < self._plan.max_dropped_blocks
 
     def sample(self) -> ProcessSample:
         """Return what was measured so far.

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
-from pytest_nnopt.measurement.cores import usable_cores
-from pytest_nnopt.units import format_percent, format_seconds
+from pytest_nnopt.affinity import usable_cores
+from pytest_nnopt.units import format_count, format_percent, format_seconds
 
 FOREIGN_LOAD_LIMIT = 0.1
 """Busy share of the usable cores, by others, above which timings suffer."""
@@ -166,9 +166,11 @@ def _check_cores(reading: HostReading, threads: int) -> MachineConcern | None:
     cores = min(reading.usable_cores, reading.quota_cores or reading.usable_cores)
     if threads <= cores:
         return None
+    fewer = f"set threads = {int(cores)} in [tool.nnopt] or " if cores >= 1 else ""
     return MachineConcern(
         ConcernKind.CORES,
-        f"{threads} threads share {cores:g} usable cores; set OMP_NUM_THREADS={max(1, int(cores))} or allow more cores",
+        f"{format_count(threads, 'thread')} for {cores:g} usable {'core' if cores == 1 else 'cores'}; "
+        f"{fewer}allow more cores",
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import pytest_nnopt.affinity  # noqa: F401  # torch, imported later, may bind this thread
 from pytest_nnopt.errors import BaselineError, ConfigError, CrowdedError, NnoptError
 from pytest_nnopt.plugin.options import (
     MARKERS,

@@ -42,6 +42,7 @@ from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
 from pytest_nnopt.torch_backend.samples import Sample, build_samples
 from pytest_nnopt.torch_backend.threads import thread_count
 from pytest_nnopt.torch_backend.timing import time_sides
+from pytest_nnopt.torch_backend.undoing import undone
 from pytest_nnopt.torch_backend.work import count_work
 
 if TYPE_CHECKING:
@@ -222,12 +223,14 @@ class CaseRun:
     def measure_ratio(self) -> ProcessRecord:
         """Time both sides in this process for their ratio alone, which enters no decision.
 
-        A GPU's kernels are left out, lest the profiler stay attached while later pairs of this process are timed.
+        A GPU's kernels are left out, lest the profiler stay attached while later pairs of this process are timed. What
+        the calls do to both sides and to random numbers is undone: what is compared later starts alike.
 
         Raises:
             PairError: there is no candidate to time.
         """
-        return self._measure(Plan(), has_kernels=False)
+        with undone(self.reference, self.require_candidate()):
+            return self._measure(Plan(), has_kernels=False)
 
     def _measure(
         self, plan: Plan, turn: Callable[[], None] | None = None, *, has_kernels: bool = True

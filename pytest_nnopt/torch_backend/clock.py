@@ -26,8 +26,8 @@ MOST_ERROR = 0.005
 """The largest that is enough under any limit: about what processes on a GPU differ by, and other questions than that of
 the limit are asked of the same blocks."""
 
-SINGLE_CALLS = 21
-"""Calls whose median is the wall time of one."""
+SINGLE_CALLS, FEWEST_SINGLE_CALLS, _SINGLE_SECONDS = 21, 3, 1.0
+"""Calls whose median is the wall time of one: fewer of long ones, as fit into so many seconds."""
 
 _CALLS_IN_A_ROW, _ROW_SECONDS = 5, 0.02
 """Calls that show who waits for whom, or as many as fit into the time; of long ones a single one. With many more a host
@@ -168,7 +168,9 @@ def time_single_calls(call: Callable[[], object], device: torch.device, calls: i
     if device.type != "cuda":
         return None
     clock = CudaClock(device)
-    return statistics.median(clock.time_both(call, 1).host_seconds for _ in range(calls))
+    times = [clock.time_both(call, 1).host_seconds]
+    wanted = min(calls, max(FEWEST_SINGLE_CALLS, int(_SINGLE_SECONDS / times[0])))
+    return statistics.median([*times, *(clock.time_both(call, 1).host_seconds for _ in range(wanted - 1))])
 
 
 def waits_for_host(call: Callable[[], object], device: torch.device) -> bool:

@@ -6,10 +6,9 @@ so a step of the chain counts as working only once it has run, backward pass inc
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +24,7 @@ from pytest_nnopt.torch_backend.counters import CompileObserver
 from pytest_nnopt.torch_backend.isolation import reset_compiler, warnings_not_raised
 from pytest_nnopt.torch_backend.layout import isolate_compilation
 from pytest_nnopt.torch_backend.side import Side
+from pytest_nnopt.torch_backend.undoing import gpus_of, preserved_state
 
 Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
 
@@ -233,9 +233,9 @@ def _run_on_copies(side: Side, samples: Sequence[Inputs]) -> float:
     Returns:
         The seconds that the first run took.
     """
-    gpus = _gpus(side)
+    gpus = gpus_of(side)
     seconds = []
-    with _preserved_state(side.module), torch.random.fork_rng(gpus), side.mode.active():
+    with preserved_state(side.module), torch.random.fork_rng(gpus), side.mode.active():
         for inputs in ((side.args, side.kwargs), *samples):
             args, kwargs = clone_inputs(inputs)
             start = time.perf_counter()
@@ -246,13 +246,6 @@ def _run_on_copies(side: Side, samples: Sequence[Inputs]) -> float:
     return seconds[0]
 
 
-def _gpus(side: Side) -> list[torch.device]:
-    tensors = [leaf for leaf in pytree.tree_leaves((side.args, side.kwargs)) if isinstance(leaf, torch.Tensor)]
-    if side.module is not None:
-        tensors += [*side.module.parameters(), *side.module.buffers()]
-    return list({tensor.device for tensor in tensors if tensor.device.type == "cuda"})
-
-
 def _require_eager_to_run(side: Side, samples: Sequence[Inputs]) -> None:
     named = {f" on samples[{index}]": sample for index, sample in enumerate(samples)}
     for where, (args, kwargs) in {"": (side.args, side.kwargs), **named}.items():
@@ -261,31 +254,3 @@ def _require_eager_to_run(side: Side, samples: Sequence[Inputs]) -> None:
         except Exception as error:
             why = f"the model raises {describe_error(error)}{where} without any compilation"
             raise PairError(f"{why}; mend the model or its inputs first") from error
-
-
-@contextlib.contextmanager
-def _preserved_state(module: torch.nn.Module | None) -> Iterator[None]:
-    """Put parameters, buffers, tensor attributes and gradients back in place afterwards."""
-    owners = [] if module is None else [owner for m in module.modules() for owner in _tensor_owners(m)]
-    before = [(owner, name, tensor, tensor.detach().clone()) for owner, name, tensor in _tensors(owners)]
-    gradients = [] if module is None else [(parameter, parameter.grad) for parameter in module.parameters()]
-    try:
-        yield
-    finally:
-        for owner, name, tensor, value in before:
-            if not torch.equal(tensor, value):
-                tensor.detach().copy_(value)
-            owner[name] = tensor
-        for parameter, gradient in gradients:
-            parameter.grad = gradient
-
-
-def _tensor_owners(module: torch.nn.Module) -> tuple[dict[str, Any], ...]:
-    return module._parameters, module._buffers, vars(module)
-
-
-def _tensors(owners: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
-    for owner in owners:
-        for name, value in owner.items():
-            if isinstance(value, torch.Tensor):
-                yield owner, name, value

@@ -93,7 +93,12 @@ def measure_memory(side: Side, *, owns_cuda_graphs: bool = False) -> MemoryFacts
 def _saved_bytes(side: Side, track: Callable[..., _Usage], device: torch.device) -> int:
     """Measure what a forward pass leaves allocated besides its output."""
     outputs: list[Any] = []
-    usage = track(lambda: outputs.append(side.call()), device, outputs.clear)
+
+    def call() -> None:
+        outputs.append(side.call())
+        torch.clear_autocast_cache()
+
+    usage = track(call, device, outputs.clear)
     return usage.left - _bytes_of(tensor for _, tensor in named_tensors(outputs, "output"))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -59,6 +59,7 @@ class GpuWatch:
     def __init__(self, read: Callable[[], GpuState]) -> None:
         self._read = read
         self._before = read()
+        self._was_at_power_cap = False
 
     def before(self) -> None:
         """Note the GPU's state."""
@@ -66,11 +67,16 @@ class GpuWatch:
 
     def after(self) -> str | None:
         """Return what disturbed the GPU since ``before``."""
-        return find_disturbance(self._before, self._read())
+        state = self._read()
+        self._was_at_power_cap |= bool((state.event_reasons or 0) & POWER_CAP)
+        return find_disturbance(self._before, state)
 
     def concerns(self) -> list[MachineConcern]:
-        """Return what speaks against timing on this GPU now."""
-        return find_gpu_concerns(self._read())
+        """Return what speaks against timing on this GPU now, and whether it was at its power limit during blocks."""
+        state = self._read()
+        if self._was_at_power_cap:
+            state = replace(state, event_reasons=(state.event_reasons or 0) | POWER_CAP)
+        return find_gpu_concerns(state)
 
     def facts(self) -> dict[str, int | None]:
         """Return the GPU's state now by name."""
@@ -155,17 +161,20 @@ class NvmlDevice:
             return None
 
 
-def count_foreign(pids: Sequence[int], is_own: Callable[[int], bool] = is_of_this_run) -> int:
+def count_foreign(pids: Sequence[int], is_own: Callable[[int], bool] = is_of_this_run) -> int | None:
     """Return how many of the GPU's processes are not this run's, whose others wait while this one measures.
 
-    In a container the driver may number processes differently; then one of those listed is taken for this one.
+    In a container the driver may number processes differently: then a single one is taken for this one, and of several
+    nobody can tell, since this run has several. None means that.
 
     Args:
         pids: process ids as the driver lists them.
         is_own: tells whether a process belongs to this run.
     """
     foreign = sum(not is_own(pid) for pid in pids)
-    return len(pids) - 1 if pids and foreign == len(pids) else foreign
+    if pids and foreign == len(pids):
+        return 0 if len(pids) == 1 else None
+    return foreign
 
 
 def find_disturbance(before: GpuState, after: GpuState) -> str | None:
@@ -192,6 +201,9 @@ def find_gpu_concerns(state: GpuState) -> list[MachineConcern]:
     """Return what speaks against timing on a GPU in this state."""
     concerns = []
     reasons = state.event_reasons or 0
+    if state.clock_mhz is None and state.event_reasons is None:
+        text = "the GPU's clocks and throttling are unknown: the driver does not tell them of it, or of this part of it"
+        concerns.append(MachineConcern(ConcernKind.UNKNOWN, text))
     slowdowns = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
     if slowdowns:
         text = f"the GPU is held back by {' and '.join(slowdowns)}; let it cool and check its power supply"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,14 @@ class ExecutionMode:
                 stack.enter_context(torch.autocast(device, dtype=dtype, enabled=is_on))
             yield
 
+    @contextlib.contextmanager
+    def without_autocast(self) -> Iterator[None]:
+        """Leave autocast where the mode has it on."""
+        with contextlib.ExitStack() as stack:
+            for device in self.autocast:
+                stack.enter_context(torch.autocast(device, enabled=False))
+            yield
+
 
 @dataclass(frozen=True)
 class Side:
@@ -62,16 +72,37 @@ class Side:
     loss: Callable[[Any], torch.Tensor] | None = None
     mode: ExecutionMode = field(default_factory=ExecutionMode)
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether a call of the function alone is all that a run is."""
+        return self.loss is None and not self.mode.autocast
+
     def call(self) -> Any:
         """Run forward once in the current torch mode and return the output."""
         return self.function(*self.args, **self.kwargs)
 
     def step(self) -> Any:
-        """Run once as the case is timed: forward, and with a loss also the backward pass on fresh gradients."""
+        """Run once as the case is timed: forward, and with a loss also the backward pass on fresh gradients.
+
+        Parameters are cast anew each time, as where autocast is entered for each call; left on, it keeps the copies
+        that eager made. The backward pass runs outside of it, as torch asks for.
+        """
         if self.loss is None:
-            return self.call()
+            output = self.call()
+            torch.clear_autocast_cache()
+            return output
         if self.module is not None:
             self.module.zero_grad(set_to_none=True)
+        for tensor in self._differentiable_inputs:
+            tensor.grad = None
         output = self.call()
-        self.loss(output).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        loss = self.loss(output)
+        torch.clear_autocast_cache()
+        with self.mode.without_autocast():
+            torch.autograd.backward(loss)
         return output
+
+    @functools.cached_property
+    def _differentiable_inputs(self) -> list[torch.Tensor]:
+        leaves = pytree.tree_leaves((self.args, dict(self.kwargs)))
+        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.requires_grad and leaf.is_leaf]

@@ -7,16 +7,17 @@ from collections.abc import Iterator
 
 import torch
 
-from pytest_nnopt.measurement.cores import usable_cores
+from pytest_nnopt.measurement.machine import HostProbe
 
 
 def default_threads() -> int:
-    """Return half of the usable cores, at least one.
+    """Return half of the usable cores, or of those that a container's quota is worth, at least one.
 
     A team of threads waits for its slowest member. With a thread on every core, whatever else runs on the machine holds
     up every parallel region, and a call of 10 ms takes 100.
     """
-    return max(1, len(usable_cores()) // 2)
+    reading = HostProbe().read()
+    return max(1, int(min(reading.usable_cores, reading.quota_cores or reading.usable_cores)) // 2)
 
 
 def current_threads() -> int:

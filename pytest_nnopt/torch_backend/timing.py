@@ -167,7 +167,7 @@ def _read_host(probe: HostProbe, team: Together | None) -> HostReading:
 
 
 def timed_call(side: Side) -> Callable[[], object]:
-    """Return what a timing calls: without a loss the bare function, so that none of our own code is timed."""
-    if side.loss is None:
+    """Return what a timing calls: the bare function where that is all, so that none of our own code is timed."""
+    if side.is_bare:
         return partial(side.function, *side.args, **side.kwargs)
     return side.step

@@ -11,6 +11,8 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pytest_nnopt.torch_backend.undoing import gpus_of
+
 if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.side import Side
 
@@ -35,7 +37,7 @@ def count_work(side: Side) -> WorkFacts:
         side: what to count; its state and inputs change as by any other call.
     """
     counter = _Counter()
-    with side.mode.active(), torch.random.fork_rng(), counter:
+    with side.mode.active(), torch.random.fork_rng(gpus_of(side)), counter:
         side.step()
     return WorkFacts(dict(counter.operators), counter.elements)
 

@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from pytest_nnopt.affinity import usable_cores
 from pytest_nnopt.measurement import cores as cores_module
 from pytest_nnopt.measurement.cores import (
     ENOUGH_CORES,
@@ -16,7 +17,6 @@ from pytest_nnopt.measurement.cores import (
     CoreWatch,
     threads_named,
     time_loop,
-    usable_cores,
     waited_seconds,
     watched_core,
 )

@@ -250,6 +250,16 @@ def test_disturbed_blocks_are_dropped_and_counted(clock: FakeClock) -> None:
     assert not timer.is_disturbed
 
 
+def test_nothing_is_dropped_once_the_time_is_over(clock: FakeClock) -> None:
+    plan = Plan(min_blocks=10, max_dropped_blocks=20, max_seconds=3.0, warmup_max_seconds=0.5)
+    timer = CaseTimer(make_work(clock, reference=0.1), clock, plan, machine=FakeMachine(itertools.repeat("throttled")))
+    (sample,) = measure_cases([timer])
+    assert len(sample.blocks) == 10
+    assert 0 < sample.dropped_blocks < 20
+    assert timer.is_disturbed
+    assert sample.disturbances == {"throttled": 10 + sample.dropped_blocks}
+
+
 def test_a_disturbance_without_end_is_kept_behind_the_cap_and_said(clock: FakeClock) -> None:
     plan = Plan(max_blocks=12, max_dropped_blocks=5)
     machine = FakeMachine(itertools.repeat("throttled"))

@@ -99,12 +99,17 @@ def test_heat_is_a_concern() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quota", "cores", "remedy"), [(None, "2", 2), (1.5, "1.5", 1), (0.5, "0.5", 1), (8.0, "2", 2)]
+    ("quota", "threads", "words"),
+    [
+        (None, 4, "4 threads for 2 usable cores; set threads = 2 in [tool.nnopt] or allow more cores"),
+        (1.5, 4, "4 threads for 1.5 usable cores; set threads = 1 in [tool.nnopt] or allow more cores"),
+        (1.0, 2, "2 threads for 1 usable core; set threads = 1 in [tool.nnopt] or allow more cores"),
+        (0.5, 1, "1 thread for 0.5 usable cores; allow more cores"),
+        (8.0, 4, "4 threads for 2 usable cores; set threads = 2 in [tool.nnopt] or allow more cores"),
+    ],
 )
-def test_more_threads_than_cores_is_a_concern(quota: float | None, cores: str, remedy: int) -> None:
-    assert texts(later(quota_cores=quota), threads=4)[ConcernKind.CORES] == (
-        f"4 threads share {cores} usable cores; set OMP_NUM_THREADS={remedy} or allow more cores"
-    )
+def test_more_threads_than_cores_is_a_concern(quota: float | None, threads: int, words: str) -> None:
+    assert texts(later(quota_cores=quota), threads=threads)[ConcernKind.CORES] == words
 
 
 @pytest.mark.parametrize(("quota", "words"), [(None, "its quota;"), (1.5, "its quota of 1.5 cores;")])

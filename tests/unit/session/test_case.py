@@ -87,6 +87,29 @@ def test_a_ratio_is_measured_without_kernels_and_not_kept_for_decisions(
     run.close()
 
 
+def test_a_speedup_that_is_asked_for_leaves_both_sides_and_random_numbers_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def time_a_few(references: Any, candidates: Any, *_: object, **__: object) -> Any:
+        for side in (*references, *candidates, *candidates):
+            side.step()
+
+    monkeypatch.setattr(case, "time_sides", time_a_few)
+    monkeypatch.setattr(case, "record_process", lambda _: make_process())
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Dropout())
+    request = PairRequest(model, (torch.randn(4, 3),), candidate=torch.nn.Sequential(*model))
+    run = CaseRun(request, CaseConfig())
+    sides = run.reference, run.require_candidate()
+    state = torch.get_rng_state()
+    before = [{name: value.clone() for name, value in side.module.state_dict().items()} for side in sides]  # type: ignore[union-attr]
+    run.measure_ratio()
+    assert torch.equal(torch.get_rng_state(), state)
+    for side, old in zip(sides, before, strict=True):
+        assert side.module is not None
+        assert all(torch.equal(value, old[name]) for name, value in side.module.state_dict().items())
+    run.close()
+
+
 @pytest.mark.parametrize("error", [MeasurementError("no compile time"), torch.cuda.OutOfMemoryError("no room")])
 def test_what_fails_ahead_of_time_is_left_for_later(error: Exception) -> None:
     looks = []

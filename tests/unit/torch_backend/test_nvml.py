@@ -65,12 +65,24 @@ def test_concerns_name_the_thing_and_the_remedy() -> None:
     }
 
 
-def test_a_state_without_answers_raises_no_concern() -> None:
-    assert find_gpu_concerns(GpuState()) == []
+def test_a_state_without_answers_is_unknown() -> None:
+    (concern,) = find_gpu_concerns(GpuState())
+    assert concern.kind is ConcernKind.UNKNOWN
+    assert find_gpu_concerns(GpuState(event_reasons=0)) == find_gpu_concerns(GpuState(clock_mhz=1980)) == []
 
 
-@pytest.mark.parametrize(("pids", "foreign"), [([], 0), ([5], 0), ([5, 6, 7], 2), ([6, 7], 1), ([6], 0)])
-def test_processes_of_others_are_foreign(pids: list[int], foreign: int) -> None:
+def test_a_power_limit_during_a_block_is_a_concern_also_once_the_gpu_is_idle() -> None:
+    states = iter([QUIET, QUIET, GpuState(clock_mhz=1980, event_reasons=0x04), QUIET])
+    watch = GpuWatch(lambda: next(states))
+    watch.before()
+    assert watch.after() is None
+    assert [concern.kind for concern in watch.concerns()] == [ConcernKind.FREQUENCY]
+
+
+@pytest.mark.parametrize(
+    ("pids", "foreign"), [([], 0), ([5], 0), ([5, 6, 7], 2), ([4, 5], 0), ([6], 0), ([6, 7], None), ([6, 7, 8], None)]
+)
+def test_processes_of_others_are_foreign_as_far_as_any_can_be_told(pids: list[int], foreign: int | None) -> None:
     assert count_foreign(pids, is_own={5, 4}.__contains__) == foreign
 
 

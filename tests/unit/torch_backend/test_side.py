@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 
@@ -82,3 +86,82 @@ class TestStep:
         Side(lambda x: 2 * x, args=(x,), loss=torch.sum, mode=TRAINING).step()
         assert x.grad is not None
         assert x.grad.tolist() == [2.0, 2.0, 2.0]
+
+
+class Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the casts to another type, and products by the type of their result."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.casts = 0
+        self.products: list[torch.dtype] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: tuple[type, ...], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.casts += str(func) == "aten._to_copy.default"
+        if str(func) in ("aten.mm.default", "aten.addmm.default"):
+            self.products.append(result.dtype)
+        return result
+
+
+AUTOCAST = {"cpu": torch.bfloat16}
+
+
+class TestAutocast:
+    @pytest.mark.parametrize("loss", [None, torch.sum])
+    def test_each_step_casts_the_parameters_as_a_call_in_an_autocast_of_its_own_does(self, loss: Any) -> None:
+        linear = torch.nn.Linear(4, 4)
+        mode = ExecutionMode(is_grad_enabled=loss is not None, autocast=AUTOCAST)
+        side = Side(linear, args=(torch.ones(2, 4),), module=linear, loss=loss, mode=mode)
+
+        def casts(steps: int, contexts: int) -> int:
+            with Casts() as seen:
+                for _ in range(contexts):
+                    with mode.active():
+                        for _ in range(steps):
+                            side.step()
+            return int(seen.casts)
+
+        assert casts(1, 1) > 0
+        assert casts(5, 1) == casts(1, 5) == 5 * casts(1, 1)
+
+    def test_what_is_kept_out_of_it_keeps_its_precision_in_the_backward_pass(self) -> None:
+        linear = torch.nn.Linear(4, 4, bias=False)
+
+        def precise(x: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", enabled=False):
+                output: torch.Tensor = linear(x)
+                return output
+
+        side = Side(
+            precise,
+            args=(torch.ones(2, 4, requires_grad=True),),
+            module=linear,
+            loss=torch.sum,
+            mode=ExecutionMode(is_grad_enabled=True, autocast=AUTOCAST),
+        )
+        with Casts() as seen, side.mode.active():
+            side.step()
+            assert torch.is_autocast_enabled("cpu")
+        assert set(seen.products) == {torch.float32}
+
+
+def test_only_a_call_of_the_function_alone_is_bare() -> None:
+    assert Side(torch.relu).is_bare
+    assert not Side(torch.relu, loss=torch.sum, mode=TRAINING).is_bare
+    assert not Side(torch.relu, mode=ExecutionMode(autocast=AUTOCAST)).is_bare
+
+
+@pytest.mark.parametrize("has_module", [False, True])
+def test_gradients_of_inputs_are_those_of_one_step(has_module: bool) -> None:
+    x = torch.ones(2, 3, requires_grad=True)
+    module = torch.nn.Tanh()
+    side = Side(module, kwargs={"input": x}, module=module if has_module else None, loss=torch.sum, mode=TRAINING)
+    side.step()
+    assert x.grad is not None
+    once = x.grad.clone()
+    for _ in range(3):
+        side.step()
+    assert torch.equal(x.grad, once)

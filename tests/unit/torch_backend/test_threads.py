@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_nnopt.measurement.machine import HostProbe, HostReading
 from pytest_nnopt.torch_backend.threads import current_threads, default_threads, thread_count
 
 
@@ -19,11 +20,15 @@ def test_the_count_is_restored_after_an_error() -> None:
     assert current_threads() == before
 
 
-@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (16, 8)])
-def test_by_default_half_of_the_usable_cores_stay_free(
-    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+@pytest.mark.parametrize(
+    ("cores", "quota", "threads"),
+    [(1, None, 1), (2, None, 1), (3, None, 1), (16, None, 8), (64, 2.0, 1), (64, 0.5, 1), (64, 9.9, 4), (2, 64.0, 1)],
+)
+def test_by_default_half_of_the_usable_cores_stay_free_and_of_the_quota(
+    monkeypatch: pytest.MonkeyPatch, cores: int, quota: float | None, threads: int
 ) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(cores)))
+    reading = HostReading(at_seconds=0.0, own_seconds=0.0, usable_cores=cores, quota_cores=quota)
+    monkeypatch.setattr(HostProbe, "read", lambda _: reading)
     assert default_threads() == threads
     with thread_count(None):
         assert current_threads() == threads

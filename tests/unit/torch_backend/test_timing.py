@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_nnopt.measurement.cores import threads_named, usable_cores
+from pytest_nnopt.affinity import usable_cores
+from pytest_nnopt.measurement.cores import threads_named
 from pytest_nnopt.measurement.engine import Plan, measure_case
 from pytest_nnopt.model import ProcessSample, Variant
 from pytest_nnopt.torch_backend import revisions, timing

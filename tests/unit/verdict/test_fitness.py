@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
 
 HOT = {"thermal": "the GPU is held back by power brake"}
-(SHARED,) = ({concern.kind.value: concern.text} for concern in find_gpu_concerns(GpuState(foreign_processes=2)))
+(SHARED,) = (
+    {concern.kind.value: concern.text} for concern in find_gpu_concerns(GpuState(event_reasons=0, foreign_processes=2))
+)
 BUSY_HOST = {"load": "other processes use 80 % of the cores", "stolen": "3 %"}
 
 

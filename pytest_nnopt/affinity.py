@@ -1,0 +1,28 @@
+"""Which cores this process may run on, whatever OpenMP makes of its first thread."""
+
+from __future__ import annotations
+
+import os
+
+_BINDING = "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"
+"""Variables by which OpenMP binds the thread that loads it to a core or a few, and other threads to the rest."""
+
+
+def _allowed() -> frozenset[int] | None:
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+_AT_FIRST = _allowed()
+"""What was allowed when this was imported: by pytest's loading the plugin, before torch loads OpenMP."""
+
+
+def affinity() -> frozenset[int] | None:
+    """Return the numbers of the cores that this process's threads may run on; None where the system does not tell."""
+    is_bound = any(os.environ.get(name, "false").lower() not in ("", "false", "disabled") for name in _BINDING)
+    return _AT_FIRST if is_bound else _allowed()
+
+
+def usable_cores() -> frozenset[int]:
+    """Return the numbers of the cores that may be used; on a system that does not tell, of all."""
+    allowed = affinity()
+    return frozenset(range(os.cpu_count() or 1)) if allowed is None else allowed
