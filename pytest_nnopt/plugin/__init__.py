@@ -61,6 +61,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Have a measuring process end with the run that started it, before it imports anything that takes long."""
+    if getattr(early_config.known_args_namespace, "nnopt_worker", None) is not None:
+        from pytest_nnopt.measurement.family import end_with_parent
+
+        end_with_parent()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Give each rank of a team temporary files of its own, before pytest empties the place for them."""
     if config.option.nnopt_team is not None and config.option.basetemp is not None:
@@ -107,6 +116,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=cases)
         return
     try:
+        _refuse_strangers(config, cases)
         gate = gate_of(config)
         gate.crowded = getattr(config, "workerinput", {}).get(CROWDED)
         gate.suite_size = gate.suite_size or _suite_size(shard_of(config), len(cases))
@@ -147,8 +157,14 @@ def model_pair(request: pytest.FixtureRequest) -> Generator[ModelPairFactory, No
     from pytest_nnopt.session.model_pair import ModelPairFactory
     from pytest_nnopt.torch_backend.origin import seed_generators
 
+    gate = gate_of(request.config)
+    if request.node.nodeid not in gate.configs:
+        raise pytest.UsageError(
+            f"{request.node.nodeid} gets model_pair while it runs; name it among the test's arguments, or with "
+            '@pytest.mark.usefixtures("model_pair"), so that its markers and baselines are read before anything runs'
+        )
     seed_generators(_TEST_SEED)
-    factory = ModelPairFactory(request.node.nodeid, gate_of(request.config))
+    factory = ModelPairFactory(request.node.nodeid, gate)
     request.node.stash[_FACTORY] = factory
     yield factory
     factory.close()
@@ -199,6 +215,20 @@ def _refuse_lonely_ranks(config: pytest.Config, items: list[pytest.Item]) -> Non
     ]
     if wrong:
         _refuse(config, items, "\n".join(wrong))
+
+
+def _refuse_strangers(config: pytest.Config, cases: list[pytest.Item]) -> None:
+    """Refuse cases whose ids name no file: all such would be one.
+
+    Raises:
+        pytest.UsageError: a case's file lies outside of the project.
+    """
+    strange = [str(case.path) for case in cases if case.nodeid.startswith("::")]
+    if strange:
+        raise pytest.UsageError(
+            f"{strange[0]} lies outside of {config.rootpath}, so that its cases have no id of their own; give a "
+            "--rootdir that holds both, or run pytest in its project"
+        )
 
 
 def _put_into_shells(gate: Gate, cases: list[pytest.Item]) -> None:

@@ -115,7 +115,13 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
 
     def gather() -> tuple[tuple[ProcessRecord, ...], str | None]:
         with hired_crew(
-            launch, test_id, question.case_id, environment, lambda: run.cache_root, standby=gate.standby
+            launch,
+            test_id,
+            question.case_id,
+            environment,
+            lambda: run.cache_root,
+            standby=gate.standby,
+            variables=gate.variables,
         ) as crew:
             crew.prepare(1)
             _numerics(run, question)

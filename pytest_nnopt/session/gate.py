@@ -137,6 +137,11 @@ class Gate:
     _spent_seconds: float = 0.0
 
     @property
+    def variables(self) -> Mapping[str, str] | None:
+        """The environment before the fixtures of the running test; None where no test has begun."""
+        return self._variables or None
+
+    @property
     def source(self) -> BaselineSource:
         """Where the levels to compare with are."""
         return self.store if self.shared is None else self.shared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -52,6 +52,7 @@ def hired_crew(
     cache_dir: Callable[[], Path],
     *,
     standby: Standby | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Crew]:
     """Have a crew for one case, all of whose processes are gone in the end.
 
@@ -59,9 +60,19 @@ def hired_crew(
     kernels by timing them: two compilations of one model differ by more than two processes with the same kernels.
     There, one model is built at a time, because a device's memory may not hold more, and the next processes import
     meanwhile.
+
+    Args:
+        launch: how to start a process.
+        test_id: node id of the test.
+        case_id: the case that it is to hand over.
+        environment: what every process must see, too.
+        cache_dir: gives the directory for compiled code on a CPU.
+        standby: keeps a process that may be on its way already.
+        variables: the environment before the test's fixtures changed it, which they do in each process; None is this
+            one.
     """
     standby = standby or Standby(launch)
-    start: Callable[[], MeasuringProcess] = partial(standby.take, launch, test_id)
+    start: Callable[[], MeasuringProcess] = partial(standby.take, launch, test_id, variables)
     if launch.ranks is not None:
         start = partial(TeamProcess.measuring, launch, test_id, case_id)
     is_on_cpu = environment.fields["device"] == "cpu"

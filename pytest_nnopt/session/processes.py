@@ -39,7 +39,8 @@ _MessageT = TypeVar("_MessageT", Ready, Sample, Inspected, Turn)
 
 WORKER_OPTION = "--nnopt-worker"
 TEST_OPTION = "--nnopt-worker-test"
-_SHOWN_OUTPUT_LINES = 15
+_SHOWN_OUTPUT_LINES, _SHOWN_CHARACTERS = 15, 500
+_READ_OUTPUT_BYTES = 2**16
 
 
 class ProcessEndedError(MeasurementError):
@@ -109,8 +110,8 @@ class Launch:
 class Deadlines:
     """How long a worker may take, in seconds: to build and compile its case, to measure one sample, and to end."""
 
-    ready_seconds: float = 600.0
-    sample_seconds: float = 900.0  # others may measure on the device before
+    ready_seconds: float = 1800.0  # the compiler may try many kernels
+    sample_seconds: float = 1800.0  # others may measure on the device before
     stop_seconds: float = 20.0
 
 
@@ -161,7 +162,11 @@ class MeasuringProcess:
     @property
     def is_alive(self) -> bool:
         """Whether it has not ended by itself."""
-        return not self._is_stopped and self._process.poll() is None
+        return not (self._is_stopped or self.has_ended())
+
+    def has_ended(self) -> bool:
+        """Return whether it is no more, although its end of the line may live on in what it has started."""
+        return self._process.poll() is not None
 
     def enter(self, case_id: str) -> None:
         """Have it run its test until that hands over a case; once. Whoever awaits one that has ended learns how."""
@@ -252,7 +257,7 @@ class MeasuringProcess:
 
     def _receive(self, timeout_seconds: float, doing: str) -> Any:
         try:
-            return self._channel.receive(timeout_seconds=timeout_seconds)
+            return self._channel.receive(timeout_seconds=timeout_seconds, is_gone=self.has_ended)
         except MeasurementError as error:
             raise self._failure(f"hung while {doing}: {error}") from None
 
@@ -274,16 +279,21 @@ class MeasuringProcess:
             status = self._process.wait(self._deadlines.stop_seconds)
         except subprocess.TimeoutExpired:
             return self._failure(f"closed its end of the line while {doing}, but stayed alive")
-        failure = self._failure(f"{_describe_end(status)} while {doing}")
+        why = ", before its test handed over the case: does it skip, or end, there?" if status == 0 else ""
+        failure = self._failure(f"{_describe_end(status)} while {doing}{why}")
         return ProcessEndedError(str(failure), status)
 
     def _failure(self, what: str) -> MeasurementError:
         self._kill()
-        return MeasurementError("\n".join([f"a measuring process {what}; its last output:", *self._last_output()]))
+        output = self._last_output()
+        said = "; its last output:" if output else "; it printed nothing"
+        return MeasurementError("\n".join([f"a measuring process {what}{said}", *output]))
 
     def _last_output(self) -> list[str]:
-        self._output.seek(0)
-        return self._output.read().decode(errors="replace").splitlines()[-_SHOWN_OUTPUT_LINES:]
+        end = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, end - _READ_OUTPUT_BYTES))
+        lines = self._output.read().decode(errors="replace").splitlines()[-_SHOWN_OUTPUT_LINES:]
+        return [f"{line[:_SHOWN_CHARACTERS]}…" if len(line) > _SHOWN_CHARACTERS else line for line in lines]
 
     def _kill(self) -> None:
         """End the worker and everything it has started."""
@@ -354,16 +364,26 @@ def without_paths(arguments: Sequence[str], paths: Sequence[str], directory: Pat
         paths: what pytest took for paths of tests.
         directory: where the run was started.
     """
+    words = list(_read_arguments(arguments, paths, directory))
+    end = words.index("--") if "--" in words else len(words)
     left = list(paths)
-    kept = []
-    for argument in _read_arguments(arguments, left, directory):
-        if argument == "--":  # what stands behind it can be nothing but a path, and so would our options be
-            break
-        if argument in left:
-            left.remove(argument)
-        else:
-            kept.append(argument)
+    for path in words[end + 1 :]:  # what stands there can be nothing but a path, and so would our options be
+        if path in left:
+            left.remove(path)
+    kept = words[:end]
+    for path in filter(kept.__contains__, left):  # settings may name others
+        del kept[_place_of(path, kept)]
     return tuple(kept)
+
+
+def _place_of(path: str, words: Sequence[str]) -> int:
+    """Return where a path stands among words, of which an option's value may be equal to it.
+
+    It is the last that follows no option, or where all follow one, which may take a value or not, the last.
+    """
+    places = [place for place, word in enumerate(words) if word == path]
+    behind_none = [place for place in places if place == 0 or not words[place - 1].startswith("-")]
+    return (behind_none or places)[-1]
 
 
 def _read_arguments(arguments: Sequence[str], paths: Sequence[str], directory: Path) -> Iterator[str]:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 import select
 import socket
+import time
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, TypeAdapter
@@ -119,7 +121,11 @@ Message = Annotated[  # evaluated at run time on Python 3.10, too
 ]
 _MESSAGES: TypeAdapter[Any] = TypeAdapter(Message)
 _LONGEST_LINE_BYTES = 64 * 2**20
+_CHUNK_BYTES = 2**16
 _SHOWN_CHARACTERS = 1000
+
+_LOOK_SECONDS = 0.5
+"""How long after its end a process is noticed to have ended whose end of the line lives on."""
 
 
 class Channel:
@@ -131,7 +137,7 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
-        self._lines = end.makefile("rb")
+        self._received = bytearray()
 
     def send(self, message: Record) -> None:
         """Send a message.
@@ -144,33 +150,74 @@ class Channel:
         except OSError as error:
             raise MeasurementError(f"the other side of the measuring process is gone: {error}") from None
 
-    def receive(self, *, timeout_seconds: float | None = None) -> Any:
+    def receive(self, *, timeout_seconds: float | None = None, is_gone: Callable[[], bool] | None = None) -> Any:
         """Return the next message, None when the other side is gone.
+
+        Args:
+            timeout_seconds: how long to wait for it; None is for ever.
+            is_gone: whether the other side has ended; its end of the line may live on in what it has started.
 
         Raises:
             MeasurementError: nothing came in time, or what came is no message.
         """
-        self._socket.settimeout(timeout_seconds)
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         try:
-            line = self._lines.readline(_LONGEST_LINE_BYTES)
+            line = self._read_line(deadline, is_gone)
         except TimeoutError:
             raise MeasurementError(f"no answer within {timeout_seconds:.0f} s") from None
         except OSError:
             return None
-        if len(line) == _LONGEST_LINE_BYTES:
-            raise MeasurementError(f"not a message: it has more than {_LONGEST_LINE_BYTES} bytes")
-        if not line.endswith(b"\n"):
+        if line is None:
             return None
         try:
             return _MESSAGES.validate_json(line)
         except ValueError as error:
             raise MeasurementError(f"not a message: {str(error)[:_SHOWN_CHARACTERS]}") from None
 
+    def _read_line(self, deadline: float | None, is_gone: Callable[[], bool] | None) -> bytes | None:
+        """Return the next line, None where the other side is gone.
+
+        Raises:
+            MeasurementError: the line is too long.
+            TimeoutError: it has not come in time.
+        """
+        looked_at = 0
+        while (end := self._received.find(b"\n", looked_at)) < 0:
+            looked_at = len(self._received)
+            if looked_at >= _LONGEST_LINE_BYTES:
+                raise MeasurementError(f"not a message: it has more than {_LONGEST_LINE_BYTES} bytes")
+            if not self._wait(deadline, is_gone):
+                return None
+            chunk = self._socket.recv(_CHUNK_BYTES)
+            if not chunk:
+                return None
+            self._received += chunk
+        line = bytes(self._received[: end + 1])
+        del self._received[: end + 1]
+        return line
+
+    def _wait(self, deadline: float | None, is_gone: Callable[[], bool] | None) -> bool:
+        """Wait until something has come, and return whether anything has: the other side may have ended before.
+
+        Raises:
+            TimeoutError: neither has happened in time.
+        """
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if self._has_come(left if is_gone is None else min(_LOOK_SECONDS, left or _LOOK_SECONDS)):
+                return True
+            if is_gone is not None and is_gone():
+                return self._has_come(0)  # what it said last
+            if left is not None and left <= _LOOK_SECONDS:
+                raise TimeoutError
+
+    def _has_come(self, seconds: float | None) -> bool:
+        return bool(select.select([self._socket], [], [], seconds)[0])
+
     def is_silent(self) -> bool:
-        """Whether nothing has come that is still to be received; to be asked before anything was."""
-        return not select.select([self._socket], [], [], 0)[0]
+        """Whether nothing has come that is still to be received."""
+        return not (self._received or self._has_come(0))
 
     def close(self) -> None:
         """End the line."""
-        self._lines.close()
         self._socket.close()

@@ -54,22 +54,27 @@ class Standby:
             self._process = MeasuringProcess(self._launch, test_id, variables=variables)
             self._test_id, self._variables = wanted
 
-    def take(self, launch: Launch, test_id: str) -> MeasuringProcess:
+    def take(self, launch: Launch, test_id: str, variables: Mapping[str, str] | None = None) -> MeasuringProcess:
         """Return the process where it is as good as a new one, else a new one.
 
-        It is not where it has ended, is another test's, or where the test has changed the environment since.
+        It is not where it has ended, is another test's, or knows another environment.
+
+        Args:
+            launch: how to start a new one.
+            test_id: node id of the test.
+            variables: the environment before the test's fixtures, which run in the process as well; None is this one.
 
         Raises:
             MeasurementError: none can be started.
         """
-        process = self._process
+        process, wanted = self._process, _lasting(os.environ if variables is None else variables)
         if process is None or (launch, test_id) != (self._launch, self._test_id):
-            return MeasuringProcess(launch, test_id)
-        if process.is_alive and self._variables == _lasting(os.environ):
+            return MeasuringProcess(launch, test_id, variables=variables)
+        if process.is_alive and self._variables == wanted:
             self._process = None
             return process
         self.dismiss()
-        return MeasuringProcess(launch, test_id)
+        return MeasuringProcess(launch, test_id, variables=variables)
 
     @contextlib.contextmanager
     def at_rest(self) -> Iterator[None]:

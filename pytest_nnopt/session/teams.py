@@ -27,7 +27,7 @@ from pytest_nnopt.session.processes import Launch, MeasuringProcess, start
 from pytest_nnopt.session.protocol import Channel, Concluded, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pytest_nnopt.torch_backend.team import Team
 
@@ -147,7 +147,7 @@ class ConcludingTeam(TeamProcess):
         Raises:
             MeasurementError: a rank failed, died or said something else.
         """
-        message = self._channel.receive()
+        message = self._channel.receive(is_gone=self.has_ended)
         if not isinstance(message, Concluded):
             raise self._ended("running the test")
         try:
@@ -183,8 +183,8 @@ class LateChannel(Channel):
             raise MeasurementError("the ranks are gone")
         channel.send(message)
 
-    def receive(self, *, timeout_seconds: float | None = None) -> Any:
-        """Return the next message, None when the other side is gone.
+    def receive(self, *, timeout_seconds: float | None = None, is_gone: Callable[[], bool] | None = None) -> Any:
+        """Return the next message, None when the other side is gone; arguments as of ``Channel``.
 
         Raises:
             MeasurementError: nothing came in time, or what came is no message.
@@ -194,7 +194,7 @@ class LateChannel(Channel):
         if channel is None:
             return None
         left = None if timeout_seconds is None else max(0.1, timeout_seconds - (time.monotonic() - started))
-        return channel.receive(timeout_seconds=left)
+        return channel.receive(timeout_seconds=left, is_gone=is_gone)
 
     def close(self) -> None:
         """End the line."""
@@ -258,14 +258,16 @@ class TeamChannel(Channel):
         elif isinstance(message, Refused):
             raise RankError(message.reason)
 
-    def receive(self, *, timeout_seconds: float | None = None) -> Any:
-        """Return the next message, None when the other side is gone.
+    def receive(self, *, timeout_seconds: float | None = None, is_gone: Callable[[], bool] | None = None) -> Any:
+        """Return the next message, None when the other side is gone; arguments as of ``Channel``.
 
         Raises:
             MeasurementError: what came is no message.
         """
         line = self._line
-        return self._team.by_lead(lambda: None if line is None else line.receive(timeout_seconds=timeout_seconds))
+        return self._team.by_lead(
+            lambda: None if line is None else line.receive(timeout_seconds=timeout_seconds, is_gone=is_gone)
+        )
 
     def close(self) -> None:
         """End the line."""

@@ -85,7 +85,9 @@ class WorkerRole:
     def from_descriptor(cls, descriptor: int, *, base: Trees | None = None, is_base: bool = False) -> WorkerRole:
         """Take the role handed over by file descriptor; from then on this process ends with the one that started it."""
         end_with_parent()
-        return cls(Channel(socket.socket(fileno=descriptor)), base=base, is_base=is_base)
+        end = socket.socket(fileno=descriptor)
+        end.set_inheritable(False)  # what the test starts must not keep the line alive
+        return cls(Channel(end), base=base, is_base=is_base)
 
     def wait_to_enter(self, meanwhile: Callable[[], None]) -> bool:
         """Wait until the test may run, and learn of which case.

@@ -152,7 +152,13 @@ def _broken(name: CheckName, observed: Observed) -> Check | None:
     if observed.timing_problem is None:
         return None
     summary, *details = observed.timing_problem.splitlines()
-    return Check(name, Outcome.FAILED, summary, details=tuple(details))
+    return Check(name, Outcome.FAILED, summary, details=tuple(details), remedy=_RUNS_ANEW)
+
+
+_RUNS_ANEW = (
+    "mend what it says; a measuring process runs the same test anew beside this run, so that memory must suffice for "
+    "both, and a port, a file or a setting that one of them holds is not there for the other"
+)
 
 
 def _unanswerable(question: Question) -> list[Check]:

@@ -182,3 +182,18 @@ def test_observers_of_a_conftest_are_told_and_change_nothing(project: Project) -
             "the observer's Told.on_measure raised OSError: no network",
         ]
     )
+
+
+def test_a_fixture_that_is_asked_for_while_the_test_runs_is_refused_by_name(project: Project) -> None:
+    project.write_tests("def test_model(request):\n    request.getfixturevalue('model_pair')(Model(), x)\n")
+    result = project.run()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*test_model.py::test_model gets model_pair while it runs; name it among*"])
+
+
+def test_a_test_outside_of_the_project_is_refused_since_its_id_names_no_file(project: Project) -> None:
+    project.write_tests(SOUND)
+    elsewhere = project.pytester.mkdir("elsewhere")
+    result = project.run(f"--rootdir={elsewhere}", str(project.pytester.path / "test_model.py"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*test_model.py lies outside of *elsewhere, so that its cases have no id*"])

@@ -55,7 +55,8 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     log = Log()
 
     @contextlib.contextmanager
-    def hire(*_: object, **__: object) -> Iterator[Log]:
+    def hire(*_: object, variables: object, **__: object) -> Iterator[Log]:
+        assert variables == {"HOME": "here"}
         yield log
 
     def gather(*_: object, **__: object) -> tuple[tuple[()], None]:
@@ -72,6 +73,7 @@ def time_case(log: Log, *, has_candidate: bool = True) -> None:
         earlier={},
         launch=Launch((), Path("here")),
         standby=None,
+        variables={"HOME": "here"},
         progress=None,
         spending=lambda **_: contextlib.nullcontext(60.0),
         look_to_next_test=log.begin_next,

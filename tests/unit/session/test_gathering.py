@@ -109,7 +109,7 @@ def test_on_a_gpu_each_process_has_a_directory_that_outlives_it(
 ) -> None:
     directories: list[Path] = []
     found: list[bool] = []
-    monkeypatch.setattr(standby, "MeasuringProcess", lambda *_: BusyProcess(directories, found))
+    monkeypatch.setattr(standby, "MeasuringProcess", lambda *_, **__: BusyProcess(directories, found))
     environment = Environment({"device": "cuda"})
     with hired_crew(Launch((), tmp_path), "test", "case", environment, lambda: tmp_path) as crew:
         crew.prepare(2)

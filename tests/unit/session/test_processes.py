@@ -206,6 +206,25 @@ def test_a_worker_that_does_not_get_ready_is_an_error_with_its_output(
     assert "its last output:\nhello from the worker" in str(caught.value)
 
 
+def test_a_worker_that_dies_is_noticed_although_what_it_started_holds_the_line(start: Starter) -> None:
+    script = "child = os.fork()\nif not child:\n    time.sleep(60)\nos.kill(os.getpid(), 9)\n"
+    began = time.monotonic()
+    with pytest.raises(MeasurementError, match="was killed by SIGKILL"):
+        start(script).wait_until_ready(HERE)
+    assert time.monotonic() - began < 30
+
+
+def test_a_worker_whose_test_hands_over_no_case_is_said_to(start: Starter) -> None:
+    with pytest.raises(MeasurementError, match="ended with status 0 while getting ready, before its test handed over"):
+        start("sys.exit(0)").wait_until_ready(HERE)
+
+
+def test_of_a_line_without_end_its_beginning_is_shown(start: Starter) -> None:
+    with pytest.raises(MeasurementError) as caught:
+        start('print("x" * 1_000_000); sys.exit(1)').wait_until_ready(HERE)
+    assert str(caught.value).splitlines()[-1] == "x" * 500 + "…"
+
+
 def test_a_worker_that_hangs_before_it_is_ready_is_ended(start: Starter) -> None:
     with pytest.raises(MeasurementError, match="a measuring process hung while getting ready: no answer within"):
         start(HANG, deadlines=SHORT).wait_until_ready(HERE)
@@ -366,6 +385,9 @@ def test_a_file_whose_name_pytest_would_open_for_arguments_is_named_by_its_folde
     [
         (["-q", "tests", "-x"], ["tests"], ("-q", "-x")),
         (["tests", "-k", "tests"], ["tests"], ("-k", "tests")),
+        (["-k", "a.py", "--lf", "a.py"], ["a.py"], ("-k", "a.py", "--lf")),
+        (["-k", "a.py", "b.py", "a.py"], ["b.py", "a.py"], ("-k", "a.py")),
+        (["-k", "a.py", "--", "a.py"], ["a.py"], ("-k", "a.py")),
         (["a.py", "a.py"], ["a.py", "a.py"], ()),
         (["-q"], [], ("-q",)),
         (["-q"], ["testpaths"], ("-q",)),

@@ -65,6 +65,31 @@ def test_silence_is_an_error(ends: tuple[Channel, socket.socket]) -> None:
         ends[0].receive(timeout_seconds=0.01)
 
 
+def test_one_that_has_ended_is_gone_although_its_end_of_the_line_lives_on(
+    ends: tuple[Channel, socket.socket],
+) -> None:
+    channel, other = ends
+    other.sendall(b'{"type": "stop"}\n{"type": "st')
+    assert channel.receive(timeout_seconds=60, is_gone=lambda: True) == Stop()
+    assert channel.receive(timeout_seconds=60, is_gone=lambda: True) is None
+    assert channel.receive(is_gone=lambda: True) is None
+
+
+def test_what_one_said_last_is_heard_after_its_end(ends: tuple[Channel, socket.socket]) -> None:
+    channel, other = ends
+
+    def ends_with_a_word() -> bool:
+        other.sendall(b'{"type": "stop"}\n')
+        return True
+
+    assert channel.receive(timeout_seconds=60, is_gone=ends_with_a_word) == Stop()
+
+
+def test_one_that_is_there_and_silent_is_waited_for_no_longer_than_that(ends: tuple[Channel, socket.socket]) -> None:
+    with pytest.raises(MeasurementError, match="no answer within 1 s"):
+        ends[0].receive(timeout_seconds=0.6, is_gone=lambda: False)
+
+
 def test_sending_to_nobody_is_an_error(ends: tuple[Channel, socket.socket]) -> None:
     channel, other = ends
     other.close()

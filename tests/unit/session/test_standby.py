@@ -100,6 +100,17 @@ def test_one_that_knows_another_environment_than_the_test_is_replaced(
     assert started[1].variables is None
 
 
+def test_what_the_fixtures_of_the_test_change_is_theirs_to_change_in_each_process(
+    started: list[FakeProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standby, between = Standby(LAUNCH), dict(os.environ)
+    standby.call("a", between)
+    monkeypatch.setenv("FLAG", "of the test's fixture")
+    assert standby.take(LAUNCH, "a", between) is started[0]  # type: ignore[comparison-overlap]
+    assert standby.take(LAUNCH, "a", between) is started[1]  # type: ignore[comparison-overlap]
+    assert started[1].variables == between
+
+
 def test_one_called_before_something_changed_for_good_makes_way(started: list[FakeProcess]) -> None:
     standby = Standby(LAUNCH)
     standby.call("a", {"FLAG": "0"})

@@ -359,3 +359,12 @@ def test_times_of_a_throttled_machine_leave_every_question_of_time_open() -> Non
         assert check.outcome is Outcome.INCONCLUSIVE
         assert check.reason == "could not tell: in 8 of 8 processes the GPU was throttled"
         assert check.details[0]
+
+
+def test_where_a_measuring_process_broke_the_remedy_is_not_that_of_a_slowdown() -> None:
+    question = make_question(is_comparing=True, baseline=make_evidence())
+    observed = Observed(make_facts(), timing_problem="a measuring process was killed by SIGKILL; it printed nothing")
+    check = judge(question, observed)[CheckName.LATENCY]
+    assert check.outcome is Outcome.FAILED
+    assert check.remedy is not None
+    assert check.remedy.startswith("mend what it says; ")
