@@ -72,7 +72,7 @@ def compare_with_base(run: CaseRun, gate: Gate, question: Question, test_id: str
         return _unanswered(question, Outcome.FAILED, "no measuring process can be started to run the base in")
     question = replace(question, base=base.description)
     try:
-        found = _inspect(run, base, launch, question, test_id)
+        found = _inspect(run, gate, base, question, test_id)
     except ProcessEndedError as error:
         if error.status == _PYTEST_CANNOT_START:
             return _absent(question, base, Absence(kind="unimportable", reason=str(error)))
@@ -90,11 +90,13 @@ def compare_with_base(run: CaseRun, gate: Gate, question: Question, test_id: str
     return _Timing(run, gate, base, launch, question, test_id).compare()
 
 
-def _inspect(run: CaseRun, base: Base, launch: Launch, question: Question, test_id: str) -> Inspected:
+def _inspect(run: CaseRun, gate: Gate, base: Base, question: Question, test_id: str) -> Inspected:
     """Have the base looked at; while its process imports, this one looks at the head."""
+    assert gate.launch is not None
     with ExitStack() as stack:
         cache_dir = stack.enter_context(temporary_directory())
-        process = stack.enter_context(MeasuringProcess(base.launch_alone(launch), test_id))
+        launch = base.launch_alone(gate.launch)
+        process = stack.enter_context(MeasuringProcess(launch, test_id, variables=gate.variables))
         process.enter(question.case_id)
         if CheckName.NUMERICS in question.asked:
             _ = run.numerics
@@ -183,7 +185,14 @@ class _Timing:
         return replace(self.question, baseline=evidence.model_copy(update={"timing": timing}))
 
     def _crew(self, launch: Launch, cache_dir: Callable[[], Path]) -> AbstractContextManager[Crew]:
-        return hired_crew(launch, self.test_id, self.question.case_id, self.run.environment, cache_dir)
+        return hired_crew(
+            launch,
+            self.test_id,
+            self.question.case_id,
+            self.run.environment,
+            cache_dir,
+            variables=self.gate.variables,
+        )
 
 
 def _broken(question: Question, base: Base, problem: str) -> Comparison:
