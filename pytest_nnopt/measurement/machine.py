@@ -206,7 +206,10 @@ class HostProbe:
         self._cores = usable_cores()
         folders = [root / f"sys/devices/system/cpu/cpu{core}" for core in sorted(self._cores)]
         self._governor_files = [folder / "cpufreq/scaling_governor" for folder in folders]
-        self._thermal_files = [path for folder in folders for path in folder.glob("thermal_throttle/*_throttle_count")]
+        packages = {_read_text(folder / "topology/physical_package_id").strip(): folder for folder in folders}
+        counts = [folder / "thermal_throttle/core_throttle_count" for folder in folders]
+        counts += [folder / "thermal_throttle/package_throttle_count" for folder in packages.values()]  # all cores' one
+        self._thermal_files = [path for path in counts if path.exists()]
         membership = _read_text(root / "proc/self/cgroup")
         self._quota_folders = [root / "sys/fs/cgroup" / path for path in parse_cgroup_folders(membership)]
 

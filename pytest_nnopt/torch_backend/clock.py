@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pytest_nnopt.errors import MeasurementError
+
 if TYPE_CHECKING:
     from pytest_nnopt.measurement.clock import Clock
     from pytest_nnopt.measurement.engine import Plan
@@ -35,6 +37,8 @@ that is far ahead would wait, too: about a thousand launches are queued for a GP
 
 _HOST_SHARE = 0.7
 """Of a row of calls: a host that still launches after so much of the time is not far ahead of its GPU."""
+
+_TIMED = "cpu", "cuda", "meta"
 
 _FALLBACK_CACHE_BYTES = 64 * 2**20
 
@@ -138,7 +142,16 @@ class CudaClock:
 
 
 def make_clock(device: torch.device, *, has_cold_cache: bool = False) -> Clock:
-    """Return the clock that sees all the work of a call on ``device``; a cold cache is a GPU's alone."""
+    """Return the clock that sees all the work of a call on ``device``; a cold cache is a GPU's alone.
+
+    Raises:
+        MeasurementError: none does: a call returns before the work is done there.
+    """
+    if device.type not in _TIMED:
+        raise MeasurementError(
+            f"times on {device.type!r} are not measured, where a call returns before the device is done; move the case "
+            "to a CPU or an NVIDIA GPU by --nnopt-device, or ask for other checks by --nnopt-only=numerics,compile"
+        )
     return CudaClock(device, flushes_cache=has_cold_cache) if device.type == "cuda" else WallClock()
 
 

@@ -102,10 +102,10 @@ def give_own_code(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _give_own_forwards(module: torch.nn.Module, copied: dict[types.FunctionType, types.FunctionType]) -> None:
     for submodule in module.modules():
-        forward: object = type(submodule).forward
+        forward: object = inspect.getattr_static(type(submodule), "forward")
         if not isinstance(forward, types.FunctionType) or "forward" in vars(submodule):
             continue
-        if not forward.__module__.startswith("torch."):
+        if not (forward.__module__ or "").startswith("torch."):  # code made at run time may name no module
             submodule.forward = types.MethodType(_copy_once(forward, copied), submodule)
 
 

@@ -279,3 +279,15 @@ def test_host_watch_reads_this_host() -> None:
     watch = HostWatch()
     watch.before()
     assert watch.after() is None or isinstance(watch.after(), str)
+
+
+def test_heat_of_a_package_counts_once_however_many_cores_tell_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "usable_cores", lambda: frozenset({0, 1, 2}))
+    for core, package in ((0, 0), (1, 0), (2, 1)):
+        folder = f"sys/devices/system/cpu/cpu{core}"
+        counts = {"core_throttle_count": "1\n", "package_throttle_count": f"{10 * (package + 1)}\n"}
+        files = {f"{folder}/thermal_throttle/{name}": text for name, text in counts.items()}
+        write(tmp_path, {**files, f"{folder}/topology/physical_package_id": f"{package}\n"})
+    assert HostProbe(tmp_path).count_disturbances().thermal_stops == 3 + 10 + 20

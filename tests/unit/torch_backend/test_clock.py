@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.measurement.engine import Plan
 from pytest_nnopt.torch_backend import clock
 from pytest_nnopt.torch_backend.clock import (
@@ -202,3 +203,8 @@ def test_a_single_call_takes_longer_by_the_hosts_clock_than_its_work(gpu: torch.
     seconds = time_single_calls(lambda: matrix @ matrix, gpu)
     assert seconds is not None
     assert seconds > 2 * 2048**3 / 2e15
+
+
+def test_a_device_that_nobody_waits_for_is_not_timed() -> None:
+    with pytest.raises(MeasurementError, match=r"times on 'mps' are not measured, .*; move the case to a CPU or an"):
+        make_clock(torch.device("mps"))

@@ -225,3 +225,17 @@ def test_other_callables_are_returned_as_they_are() -> None:
     callables: list[Callable[..., Any]] = [partial(double, by=3), torch.relu, [].append]
     for function in callables:
         assert give_own_code(function) is function
+
+
+class Static(torch.nn.Module):
+    @staticmethod
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+
+def test_code_that_is_no_method_or_names_no_module_is_called_as_it_is() -> None:
+    traced = torch.fx.symbolic_trace(Model())
+    model = torch.nn.Sequential(Static(), traced)
+    x = torch.ones(2, 4)
+    expected = model(x)
+    assert torch.equal(give_own_code(model)(x), expected)
