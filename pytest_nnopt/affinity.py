@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 _BINDING = "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"
 """Variables by which OpenMP binds the thread that loads it to a core or a few, and other threads to the rest."""
@@ -26,3 +28,17 @@ def usable_cores() -> frozenset[int]:
     """Return the numbers of the cores that may be used; on a system that does not tell, of all."""
     allowed = affinity()
     return frozenset(range(os.cpu_count() or 1)) if allowed is None else allowed
+
+
+@contextlib.contextmanager
+def inherited() -> Iterator[None]:
+    """Let what this thread starts run on all of the cores that may be used: it inherits what the thread may run on."""
+    own, allowed = _allowed(), affinity()
+    if own is None or allowed is None or own == allowed:
+        yield
+        return
+    os.sched_setaffinity(0, allowed)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)

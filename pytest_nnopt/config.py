@@ -227,8 +227,8 @@ class Settings(_Section):
     device: Device | None = None
     """Where models and inputs are moved; none leaves them where the test put them."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Threads that torch computes with in every case; none means half of the usable cores, so that whatever else runs
-    on the machine does not hold up every parallel region."""
+    """Threads that torch computes with in every case; none means half of the usable cores, or of a container's quota,
+    so that whatever else runs on the machine does not hold up every parallel region."""
     cold_cache: bool = False
     """Whether a GPU's L2 cache is overwritten before every timed call, as other work would between two calls."""
     budget: Seconds = 60.0

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 _FACTORY = pytest.StashKey["ModelPairFactory | Shell"]()
 _TEST_SEED = 0
 
+_REMEMBERING = "lfplugin", "lfplugin-collwrapper", "lfplugin-collskip", "nfplugin", "stepwiseplugin"
+"""Plugins of pytest that deselect tests by what a run before came to, and remember what this one does: a measuring
+process runs the one test that it is told to, and what became of it is for the run that started it to remember."""
+
 
 class Hooks:
     """Hooks that a user's conftest.py may implement."""
@@ -218,12 +222,17 @@ def _refuse_lonely_ranks(config: pytest.Config, items: list[pytest.Item]) -> Non
 
 
 def _refuse_strangers(config: pytest.Config, cases: list[pytest.Item]) -> None:
-    """Refuse cases whose ids name no file: all such would be one.
+    """Refuse cases outside of the project, whose ids name no file there, or none at all.
 
     Raises:
         pytest.UsageError: a case's file lies outside of the project.
     """
-    strange = [str(case.path) for case in cases if case.nodeid.startswith("::")]
+    root = config.rootpath
+    strange = [
+        str(case.path)
+        for case in cases
+        if not (case.path.is_relative_to(root) or case.path.resolve().is_relative_to(root.resolve()))
+    ]
     if strange:
         raise pytest.UsageError(
             f"{strange[0]} lies outside of {config.rootpath}, so that its cases have no id of their own; give a "
@@ -286,6 +295,9 @@ def _register_roles(config: pytest.Config, shard: Shard | None) -> None:
         config.pluginmanager.register(Listing(Path(config.option.nnopt_worker_list)), "nnopt-listing")
     elif config.option.nnopt_worker is not None:
         config.pluginmanager.register(Measuring(), "nnopt-measuring")
+        for name in _REMEMBERING:
+            if config.pluginmanager.hasplugin(name):
+                config.pluginmanager.unregister(name=name)
     elif not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporting(config, shard), "nnopt-reporting")
 

@@ -45,7 +45,6 @@ _ALONE = {
     "timeout": ("--timeout=0",),  # this run's own alarm covers its measuring processes, too
     "reruns": ("--reruns=0",),
     "log_file": ("--log-file=",),
-    "last_failed_no_failures": ("--last-failed-no-failures=all",),
     "keyword": ("-k", ""),
     "markexpr": ("-m", ""),
 }
@@ -200,8 +199,6 @@ def _launch(config: pytest.Config) -> Launch:
         added.append("--benchmark-disable")  # it calls each function once, and saves nothing
     if isinstance(seed := config.getoption("randomly_seed", None), int):
         added.append(f"--randomly-seed={seed}")
-    if config.pluginmanager.hasplugin("cacheprovider"):
-        added.append(f"--override-ini=cache_dir={_cache(config)}")  # what failed last is this run's to remember
     if config.inipath is not None:
         added.append(f"--config-file={config.inipath}")
     launch = Launch(
@@ -230,13 +227,6 @@ def _prefix(root: Path, directory: Path) -> str:
     """Return what makes a node id, which is relative to ``root``, an argument in a directory."""
     way = os.path.relpath(root, directory)
     return "" if way == "." else f"{way}/"
-
-
-def _cache(config: pytest.Config) -> str:
-    """Return a directory that measuring processes may keep pytest's cache in."""
-    cache = tempfile.TemporaryDirectory(prefix="nnopt-cache-", ignore_cleanup_errors=True)
-    config.add_cleanup(cache.cleanup)
-    return cache.name
 
 
 def _scratch(config: pytest.Config) -> Path | None:

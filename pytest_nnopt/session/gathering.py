@@ -74,7 +74,7 @@ def hired_crew(
     standby = standby or Standby(launch)
     start: Callable[[], MeasuringProcess] = partial(standby.take, launch, test_id, variables)
     if launch.ranks is not None:
-        start = partial(TeamProcess.measuring, launch, test_id, case_id)
+        start = partial(TeamProcess.measuring, launch, test_id, case_id, variables)
     is_on_cpu = environment.fields["device"] == "cpu"
     with contextlib.ExitStack() as directories:  # outlive the processes, which write into them
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+from pytest_nnopt.affinity import inherited
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError, SeparationError
 from pytest_nnopt.measurement.family import family_variables
@@ -37,10 +38,16 @@ if TYPE_CHECKING:
 
 _MessageT = TypeVar("_MessageT", Ready, Sample, Inspected, Turn)
 
+_GETTING_READY = "getting ready"
+
 WORKER_OPTION = "--nnopt-worker"
 TEST_OPTION = "--nnopt-worker-test"
 _SHOWN_OUTPUT_LINES, _SHOWN_CHARACTERS = 15, 500
 _READ_OUTPUT_BYTES = 2**16
+
+_PLACES = "--deselect", "--ignore", "--ignore-glob", "--rootdir", "--confcutdir", "--basetemp"
+_TAKE_A_VALUE = "-k", "-m", "-p", "-c", "-o", "-n", "-r", "-W", *_PLACES
+"""Options whose value stands in the next word, and may well be equal to a path."""
 
 
 class ProcessEndedError(MeasurementError):
@@ -180,11 +187,11 @@ class MeasuringProcess:
         from pytest_nnopt.torch_backend.isolation import known_instruction_sets
 
         message = Build(cache_dir=str(cache_dir), instruction_sets=known_instruction_sets())
-        self._tell(message, "getting ready")
+        self._tell(message, _GETTING_READY)
 
     def wait_until_ready(self, environment: Environment) -> None:
         """Wait until the case is built and compiled, in the same environment as this run's."""
-        ready = self._expect(Ready, self._deadlines.ready_seconds, "getting ready")
+        ready = self._expect(Ready, self._deadlines.ready_seconds, _GETTING_READY)
         differences = Environment(ready.environment).differences(environment)
         if differences:
             raise self._failure(f"sees another environment than this run ({'; '.join(differences)})")
@@ -279,7 +286,8 @@ class MeasuringProcess:
             status = self._process.wait(self._deadlines.stop_seconds)
         except subprocess.TimeoutExpired:
             return self._failure(f"closed its end of the line while {doing}, but stayed alive")
-        why = ", before its test handed over the case: does it skip, or end, there?" if status == 0 else ""
+        is_early = status == 0 and doing == _GETTING_READY
+        why = ", before its test handed over the case: does it skip, or end, there?" if is_early else ""
         failure = self._failure(f"{_describe_end(status)} while {doing}{why}")
         return ProcessEndedError(str(failure), status)
 
@@ -344,16 +352,17 @@ def start(
         OSError: it cannot be started.
     """
     os.set_inheritable(line.fileno(), True)
-    return subprocess.Popen(
-        command,
-        cwd=directory,
-        env=family_variables(os.environ if environment is None else environment),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        pass_fds=(line.fileno(),),
-        start_new_session=True,
-    )
+    with inherited():
+        return subprocess.Popen(
+            command,
+            cwd=directory,
+            env=family_variables(os.environ if environment is None else environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=(line.fileno(),),
+            start_new_session=True,
+        )
 
 
 def without_paths(arguments: Sequence[str], paths: Sequence[str], directory: Path) -> tuple[str, ...]:
@@ -379,11 +388,14 @@ def without_paths(arguments: Sequence[str], paths: Sequence[str], directory: Pat
 def _place_of(path: str, words: Sequence[str]) -> int:
     """Return where a path stands among words, of which an option's value may be equal to it.
 
-    It is the last that follows no option, or where all follow one, which may take a value or not, the last.
+    It is the last that follows no option, else the last that follows one which need not take a value, else the last.
     """
-    places = [place for place, word in enumerate(words) if word == path]
-    behind_none = [place for place in places if place == 0 or not words[place - 1].startswith("-")]
-    return (behind_none or places)[-1]
+
+    def doubt(place: int) -> int:
+        before = words[place - 1] if place else ""
+        return 2 if before in _TAKE_A_VALUE else int(before.startswith("-") and "=" not in before)
+
+    return min((place for place, word in enumerate(words) if word == path), key=lambda place: (doubt(place), -place))
 
 
 def _read_arguments(arguments: Sequence[str], paths: Sequence[str], directory: Path) -> Iterator[str]:

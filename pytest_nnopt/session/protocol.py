@@ -11,7 +11,7 @@ runs a whole test says once what it ``concluded``.
 from __future__ import annotations
 
 import json
-import select
+import selectors
 import socket
 import time
 from collections.abc import Callable
@@ -204,7 +204,8 @@ class Channel:
         """
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if self._has_come(left if is_gone is None else min(_LOOK_SECONDS, left or _LOOK_SECONDS)):
+            look_seconds = _LOOK_SECONDS if left is None else min(_LOOK_SECONDS, left)
+            if self._has_come(left if is_gone is None else look_seconds):
                 return True
             if is_gone is not None and is_gone():
                 return self._has_come(0)  # what it said last
@@ -212,7 +213,9 @@ class Channel:
                 raise TimeoutError
 
     def _has_come(self, seconds: float | None) -> bool:
-        return bool(select.select([self._socket], [], [], seconds)[0])
+        with selectors.DefaultSelector() as selector:  # select itself knows no descriptor above 1023
+            selector.register(self._socket, selectors.EVENT_READ)
+            return bool(selector.select(seconds))
 
     def is_silent(self) -> bool:
         """Whether nothing has come that is still to be received."""

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pytest_nnopt.statistics.decision import Decision
     from pytest_nnopt.verdict import Question
 
+_STEP_SHARE = 0.1
+"""Of the limit for memory: growth by less than this is no step."""
+
 HowToRecord = Literal["replace", "append"]
 
 
@@ -236,15 +239,16 @@ def _is_best(question: Question, now: CaseResult) -> bool:
     """Return whether a result is as good as the best level was: else that one stays what drift counts from."""
     best = question.baseline if question.anchor is None else question.anchor.evidence
     assert best is not None
-    is_slower = bool(best.timing) and compare_times(question, now.timing, best.timing).change > 0
-    return not is_slower and not (best.memory and now.memory and _needs_more(now.memory, best.memory))
+    is_slower = bool(best.timing) and compare_times(question, now.timing, best.timing).interval.low > 0
+    tolerated = _STEP_SHARE * question.config.limits.memory
+    return not is_slower and not (best.memory and now.memory and _needs_more(now.memory, best.memory, tolerated))
 
 
-def _needs_more(now: MemoryRecord, before: MemoryRecord) -> bool:
-    """Return whether the candidate needs more bytes than before, of whatever kind."""
+def _needs_more(now: MemoryRecord, before: MemoryRecord, tolerated: float) -> bool:
+    """Return whether the candidate needs more bytes than before, of whatever kind, by more than a fraction."""
     kinds = [name for name in type(now).model_fields if name.startswith("candidate_")]
     pairs = [(getattr(now, name), getattr(before, name)) for name in kinds]
-    return any(is_now > was for is_now, was in pairs if is_now is not None and was is not None)
+    return any(is_now > (1 + tolerated) * was for is_now, was in pairs if is_now is not None and was is not None)
 
 
 def _changes(question: Question, before: Evidence, now: CaseResult) -> _Changes:

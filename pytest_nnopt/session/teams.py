@@ -86,19 +86,23 @@ class TeamProcess(MeasuringProcess):
         MeasurementError: it cannot be started.
     """
 
-    def __init__(self, launch: Launch, test_id: str, orders: Orders) -> None:
+    def __init__(
+        self, launch: Launch, test_id: str, orders: Orders, *, variables: Mapping[str, str] | None = None
+    ) -> None:
         self._orders = orders
-        super().__init__(launch, test_id)
+        super().__init__(launch, test_id, variables=variables)
 
     @classmethod
-    def measuring(cls, launch: Launch, test_id: str, case_id: str) -> TeamProcess:
+    def measuring(
+        cls, launch: Launch, test_id: str, case_id: str, variables: Mapping[str, str] | None = None
+    ) -> TeamProcess:
         """Start a team that measures one case on command, as one measuring process does."""
         assert launch.ranks is not None
         ranks = launch.ranks
         orders = Orders(
             case_id=case_id, count=ranks.count, backend=ranks.backend, timeout_seconds=ranks.timeout_seconds
         )
-        return cls(launch, test_id, orders)
+        return cls(launch, test_id, orders, variables=variables)
 
     def enter(self, case_id: str) -> None:
         """Do nothing: the team knows its case from its orders, and runs the test at once."""
@@ -117,7 +121,7 @@ class TeamProcess(MeasuringProcess):
         opened.enter_context(alive)
         with theirs:
             command = team_command(launch, test_id, self._place, self._orders.count)
-            process = start(command, launch.directory, theirs, self._output, team_variables())
+            process = start(command, launch.directory, theirs, self._output, team_variables(self._variables))
         return process, LateChannel(listener, alive)
 
     def _ended(self, doing: str) -> MeasurementError:
@@ -219,11 +223,15 @@ def team_command(launch: Launch, test_id: str, place: Path, count: int) -> list[
     return [*launcher, *launch.program, *launch.arguments, *own, *launch.selecting(test_id)]
 
 
-def team_variables(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return a team's environment: all GPUs of the run, and nothing of a team around this process."""
+def team_variables(variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return a team's environment: all GPUs of the run, and nothing of a team around this process.
+
+    Args:
+        variables: what it begins with; None is this process's.
+    """
     kept = {
         name: value
-        for name, value in variables.items()
+        for name, value in (os.environ if variables is None else variables).items()
         if not name.startswith("TORCHELASTIC_") and name not in _OF_A_RANK
     }
     return {**kept, VISIBLE: kept[ALL]} if ALL in kept else kept

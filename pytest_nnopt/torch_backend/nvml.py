@@ -204,6 +204,9 @@ def find_gpu_concerns(state: GpuState) -> list[MachineConcern]:
     if state.clock_mhz is None and state.event_reasons is None:
         text = "the GPU's clocks and throttling are unknown: the driver does not tell them of it, or of this part of it"
         concerns.append(MachineConcern(ConcernKind.UNKNOWN, text))
+    elif state.foreign_processes is None:
+        text = "whether others use the GPU is unknown: the driver does not tell, or numbers processes in its own way"
+        concerns.append(MachineConcern(ConcernKind.UNKNOWN, text))
     slowdowns = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
     if slowdowns:
         text = f"the GPU is held back by {' and '.join(slowdowns)}; let it cool and check its power supply"

@@ -99,7 +99,7 @@ class Side:
         loss = self.loss(output)
         torch.clear_autocast_cache()
         with self.mode.without_autocast():
-            torch.autograd.backward(loss)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return output
 
     @functools.cached_property

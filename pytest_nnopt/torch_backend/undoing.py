@@ -13,25 +13,34 @@ if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.side import Side
 
 
+_HOST = torch.device("cpu")
+"""Has room where a GPU may have none for another copy of both sides."""
+
+
 @contextlib.contextmanager
 def undone(*sides: Side) -> Iterator[None]:
-    """Put the state, the inputs and the gradients of sides back in place afterwards, and the generators they draw from.
+    """Put the state, the inputs and the gradients of sides back in place afterwards, and torch's random generators.
 
     What a model keeps outside of tensors is not put back.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(list({gpu for side in sides for gpu in gpus_of(side)})))
         for side in sides:
-            stack.enter_context(preserved_state(side.module))
+            stack.enter_context(preserved_state(side.module, kept_on=_HOST))
             stack.enter_context(_preserved_inputs(side))
         yield
 
 
 @contextlib.contextmanager
-def preserved_state(module: torch.nn.Module | None) -> Iterator[None]:
-    """Put parameters, buffers, tensor attributes and gradients back in place afterwards."""
+def preserved_state(module: torch.nn.Module | None, *, kept_on: torch.device | None = None) -> Iterator[None]:
+    """Put parameters, buffers, tensor attributes and gradients back in place afterwards.
+
+    Args:
+        module: whose; None has none.
+        kept_on: where their values are kept meanwhile; None is where they are.
+    """
     owners = [] if module is None else [owner for m in module.modules() for owner in _tensor_owners(m)]
-    before = [(owner, name, tensor, tensor.detach().clone()) for owner, name, tensor in _tensors(owners)]
+    before = [(owner, name, tensor, _copied(tensor, kept_on)) for owner, name, tensor in _tensors(owners)]
     gradients = [] if module is None else [(parameter, parameter.grad) for parameter in module.parameters()]
     try:
         yield
@@ -46,7 +55,7 @@ def preserved_state(module: torch.nn.Module | None) -> Iterator[None]:
 @contextlib.contextmanager
 def _preserved_inputs(side: Side) -> Iterator[None]:
     """Put inputs and their gradients back in place: a CUDA graph keeps their addresses."""
-    before = [(tensor, tensor.detach().clone(), tensor.grad) for tensor in _inputs_of(side) if tensor.is_leaf]
+    before = [(tensor, _copied(tensor, _HOST), tensor.grad) for tensor in _inputs_of(side) if tensor.is_leaf]
     try:
         yield
     finally:
@@ -56,8 +65,12 @@ def _preserved_inputs(side: Side) -> Iterator[None]:
             tensor.grad = gradient
 
 
+def _copied(tensor: torch.Tensor, place: torch.device | None) -> torch.Tensor:
+    return tensor.detach().to(place or tensor.device, copy=True)
+
+
 def _copy_back(tensor: torch.Tensor, value: torch.Tensor) -> None:
-    if not torch.equal(tensor, value):
+    if not torch.equal(tensor.detach().to(value.device), value):
         with torch.inference_mode(tensor.is_inference()):
             tensor.detach().copy_(value)
 

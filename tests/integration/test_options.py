@@ -194,6 +194,7 @@ def test_a_fixture_that_is_asked_for_while_the_test_runs_is_refused_by_name(proj
 def test_a_test_outside_of_the_project_is_refused_since_its_id_names_no_file(project: Project) -> None:
     project.write_tests(SOUND)
     elsewhere = project.pytester.mkdir("elsewhere")
-    result = project.run(f"--rootdir={elsewhere}", str(project.pytester.path / "test_model.py"))
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*test_model.py lies outside of *elsewhere, so that its cases have no id*"])
+    for place in (project.pytester.path / "test_model.py", project.pytester.path):
+        result = project.run(f"--rootdir={elsewhere}", str(place))
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*test_model.py lies outside of *elsewhere, so that its cases have no id*"])

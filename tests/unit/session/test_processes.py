@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nnopt import affinity
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.session.processes import Deadlines, Launch, MeasuringProcess, measure_in_turns, without_paths
@@ -219,6 +221,30 @@ def test_a_worker_whose_test_hands_over_no_case_is_said_to(start: Starter) -> No
         start("sys.exit(0)").wait_until_ready(HERE)
 
 
+def test_one_that_ends_in_the_midst_of_measuring_is_not_said_to_have_no_case(start: Starter) -> None:
+    process = start(READY, "hear()\nsys.exit(0)\n")
+    process.wait_until_ready(HERE)
+    with pytest.raises(MeasurementError, match="ended with status 0 while measuring; its last output"):
+        process.measure(seed=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not bind threads")
+def test_a_worker_may_run_on_all_cores_also_where_openmp_has_bound_the_thread_that_starts_it(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everywhere = os.sched_getaffinity(0)
+    monkeypatch.setenv("OMP_PROC_BIND", "true")
+    monkeypatch.setattr(affinity, "_AT_FIRST", frozenset(everywhere))
+    os.sched_setaffinity(0, {min(everywhere)})
+    try:
+        process = start("say(type='refused', reason=str(len(os.sched_getaffinity(0))))\n", WAIT)
+        assert os.sched_getaffinity(0) == {min(everywhere)}
+    finally:
+        os.sched_setaffinity(0, everywhere)
+    with pytest.raises(MeasurementError, match=f"refused: {len(everywhere)}"):
+        process.wait_until_ready(HERE)
+
+
 def test_of_a_line_without_end_its_beginning_is_shown(start: Starter) -> None:
     with pytest.raises(MeasurementError) as caught:
         start('print("x" * 1_000_000); sys.exit(1)').wait_until_ready(HERE)
@@ -386,6 +412,9 @@ def test_a_file_whose_name_pytest_would_open_for_arguments_is_named_by_its_folde
         (["-q", "tests", "-x"], ["tests"], ("-q", "-x")),
         (["tests", "-k", "tests"], ["tests"], ("-k", "tests")),
         (["-k", "a.py", "--lf", "a.py"], ["a.py"], ("-k", "a.py", "--lf")),
+        (["-q", "a.py", "-k", "a.py"], ["a.py"], ("-q", "-k", "a.py")),
+        (["--tb=short", "a.py", "-m", "a.py"], ["a.py"], ("--tb=short", "-m", "a.py")),
+        (["-v", "a.py", "-k", "a.py", "b.py"], ["a.py", "b.py"], ("-v", "-k", "a.py")),
         (["-k", "a.py", "b.py", "a.py"], ["b.py", "a.py"], ("-k", "a.py")),
         (["-k", "a.py", "--", "a.py"], ["a.py"], ("-k", "a.py")),
         (["a.py", "a.py"], ["a.py", "a.py"], ()),

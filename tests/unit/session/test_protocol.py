@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -73,6 +74,17 @@ def test_one_that_has_ended_is_gone_although_its_end_of_the_line_lives_on(
     assert channel.receive(timeout_seconds=60, is_gone=lambda: True) == Stop()
     assert channel.receive(timeout_seconds=60, is_gone=lambda: True) is None
     assert channel.receive(is_gone=lambda: True) is None
+
+
+def test_a_line_of_any_number_is_heard() -> None:
+    ours, theirs = socket.socketpair()
+    high = fcntl.fcntl(ours, fcntl.F_DUPFD, 1100)
+    ours.close()
+    channel = Channel(socket.socket(fileno=high))
+    theirs.sendall(b'{"type": "stop"}\n')
+    assert channel.receive(timeout_seconds=1) == Stop()
+    channel.close()
+    theirs.close()
 
 
 def test_what_one_said_last_is_heard_after_its_end(ends: tuple[Channel, socket.socket]) -> None:

@@ -174,7 +174,7 @@ class TestPlanRecording:
             plan = plan_recording(question, make_result(make_check(), evidence=make_evidence(ratio)))
             assert (plan.how, plan.starts_anew) == ("replace", starts_anew)
 
-    @pytest.mark.parametrize(("now", "starts_anew"), [(1019, False), (1000, True), (None, True)])
+    @pytest.mark.parametrize(("now", "starts_anew"), [(1019, False), (1001, True), (1000, True), (None, True)])
     def test_so_does_one_that_needs_more_memory(self, now: int | None, starts_anew: bool) -> None:
         before = make_evidence().model_copy(update={"memory": MemoryRecord(candidate_peak_bytes=1000)})
         faster = make_evidence(0.8).model_copy(update={"memory": MemoryRecord(candidate_peak_bytes=now)})

@@ -68,7 +68,10 @@ def test_concerns_name_the_thing_and_the_remedy() -> None:
 def test_a_state_without_answers_is_unknown() -> None:
     (concern,) = find_gpu_concerns(GpuState())
     assert concern.kind is ConcernKind.UNKNOWN
-    assert find_gpu_concerns(GpuState(event_reasons=0)) == find_gpu_concerns(GpuState(clock_mhz=1980)) == []
+    (concern,) = find_gpu_concerns(GpuState(event_reasons=0))
+    assert concern.text.startswith("whether others use the GPU is unknown: ")
+    assert find_gpu_concerns(GpuState(event_reasons=0, foreign_processes=0)) == []
+    assert find_gpu_concerns(GpuState(clock_mhz=1980, foreign_processes=0)) == []
 
 
 def test_a_power_limit_during_a_block_is_a_concern_also_once_the_gpu_is_idle() -> None:

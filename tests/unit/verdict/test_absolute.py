@@ -210,3 +210,10 @@ class TestAnotherModel:
 
     def test_without_a_baseline_no_model_is_another(self) -> None:
         assert compare(work=AFTER, baseline=None).changed_work == ()
+
+
+def test_a_process_without_the_fixed_workload_does_not_stand_in_for_one_with_it() -> None:
+    slower = slower_alike(1.6, 1)
+    bare = tuple(process.model_copy(update={"candidate_to_yardstick": None}) for process in slower_alike(1.6, 1))
+    assert wanted_processes(compare(), slower) == 2
+    assert wanted_processes(compare(), [*slower, *bare]) == 3
