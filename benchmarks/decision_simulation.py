@@ -84,6 +84,17 @@ def draw_outliers(rng: np.random.Generator, baseline: int, candidate: int) -> tu
     return draw(baseline), draw(candidate)
 
 
+def draw_quick(rng: np.random.Generator, baseline: int, candidate: int) -> tuple[Floats, Floats]:
+    """Three processes of twenty are in a fast state, 2.8 SD below the others."""
+
+    def draw(count: int) -> Floats:
+        state = np.where(rng.random(count) < 0.15, -0.85, 0.15) / np.sqrt(0.1275)
+        figures: Floats = 0.95 * state + np.sqrt(1 - 0.95**2) * rng.standard_normal(count)
+        return figures
+
+    return draw(baseline), draw(candidate)
+
+
 def draw_sessions(rng: np.random.Generator, baseline: int, candidate: int) -> tuple[Floats, Floats]:
     """Each run has an offset of its own, SD 0.3; the baseline was recorded in two runs."""
     own = np.sqrt(1 - 0.3**2)
@@ -114,6 +125,7 @@ SHAPES: dict[str, Shape] = {
     "t3": draw_t3,
     "bimodal": draw_bimodal,
     "outliers": draw_outliers,
+    "quick few": draw_quick,
     "sessions": draw_sessions,
     "drift": draw_drift,
     "busy day": draw_busy,

@@ -31,14 +31,18 @@ if TYPE_CHECKING:
 
 DEFAULT_PLAN = SequentialPlan()
 
+MOST_LUCK = 0.05
+"""How probable fast processes alone may make a pass: what a change of the size of the limit may pass with."""
+
 
 class Reason(str, Enum):
-    """Why a decision came out as it did; the last three leave the question open.
+    """Why a decision came out as it did; the last four leave the question open.
 
     ``NOT_WITHIN_LIMIT``: slower with significance, and by all processes of the plan as slow as the limit may look.
     ``UNCONFIRMED``: slower with significance, but a few stray processes could explain it, or one process alone has
-    seen it. ``NEAR_LIMIT``: the figure is too close to the limit for either side. ``TOO_NOISY``: even no change at
-    all would not have passed.
+    seen it. ``COULD_BE_LUCK``: within the limit, but so few processes may all be fast ones, as the baseline holds some.
+    ``NEAR_LIMIT``: the figure is too close to the limit for either side. ``TOO_NOISY``: even no change at all would
+    not have passed.
     """
 
     SLOWER_THAN_LIMIT = "slower_than_limit"
@@ -48,6 +52,7 @@ class Reason(str, Enum):
     BELOW_MINIMUM = "below_minimum"
     ABOVE_MINIMUM = "above_minimum"
     UNCONFIRMED = "unconfirmed"
+    COULD_BE_LUCK = "could_be_luck"
     NEAR_LIMIT = "near_limit"
     TOO_NOISY = "too_noisy"
 
@@ -96,9 +101,10 @@ def decide_regression(
     Failed: the lower bound of the change is above zero at the level spent on this look, and the estimate is above
     the limit, also without as many of the slowest processes as may have gone astray by chance. At the last look the
     estimate need only be so large as that of a slowdown of the size of the limit is in 95 % of runs, by the scatter of
-    the processes themselves. Passed: the upper bound is below the limit. Improved: passed, significantly faster, and by
-    more than half the limit; left unrecorded, that much could be lost again unseen. Otherwise more processes are asked
-    for while looks are left.
+    the processes themselves. Passed: the upper bound is below the limit, and where some of the baseline's processes
+    were fast for reasons of their own, there are enough that not all of them can be such. Improved: passed,
+    significantly faster, and by more than half the limit; left unrecorded, that much could be lost again unseen.
+    Otherwise more processes are asked for while looks are left.
 
     Args:
         candidate: log-ratios of the candidate's processes in the order measured, negative is faster.
@@ -245,6 +251,8 @@ class _Finding:
                 return Outcome.INCONCLUSIVE, Reason.UNCONFIRMED
             is_beyond = self.evidence.log_ratio > self.log_limit
             return Outcome.FAILED, Reason.SLOWER_THAN_LIMIT if is_beyond else Reason.NOT_WITHIN_LIMIT
+        if self.high < self.log_limit and self.evidence.luck > MOST_LUCK:
+            return Outcome.INCONCLUSIVE, Reason.COULD_BE_LUCK
         if self.high < self.log_limit:
             return (Outcome.IMPROVED, Reason.FASTER) if self._is_faster else (Outcome.PASSED, Reason.WITHIN_LIMIT)
         if self.low > 0 and self.evidence.log_ratio > self.threshold:

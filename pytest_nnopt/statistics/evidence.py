@@ -42,6 +42,7 @@ class Evidence:
         own_error: of their mean, by these figures alone, where there are enough; else what ``noise`` makes of it.
         within_variance: mean variance inside the candidate's processes.
         strays: the baseline's processes that went astray on the slow side, as log-ratios like the candidate's.
+        quick: its processes that went astray on the fast side.
         baseline_processes: how many processes the baseline holds, None where there is none.
         baseline_sd: standard deviation between the baseline's processes, None below two of them.
         shift_error: the part of the standard error that the machine's own change since the baseline adds.
@@ -53,6 +54,7 @@ class Evidence:
     own_error: float
     within_variance: float
     strays: tuple[float, ...] = ()
+    quick: tuple[float, ...] = ()
     baseline_processes: int | None = None
     baseline_sd: float | None = None
     shift_error: float = 0.0
@@ -86,6 +88,11 @@ class Evidence:
     def stray_rate(self) -> float:
         """How often one process goes astray, as far as the baseline shows it."""
         return learned_stray_rate(len(self.strays), self.baseline_processes or 0)
+
+    @property
+    def luck(self) -> float:
+        """How probable it is that all processes were fast for reasons of their own, as some of the baseline's were."""
+        return learned_stray_rate(len(self.quick), self.baseline_processes or 0) ** self.processes
 
     def stray_rate_from(self, log_ratio: float) -> float:
         """Return how often one process goes astray by so much, of which the baseline's smaller strays say nothing."""
@@ -151,6 +158,7 @@ def compare_processes(
         own_error=error(_own(noise, squares, df)),
         within_variance=within,
         strays=tuple(figure - centre for figure in _strays(recorded, clipped)),
+        quick=tuple(figure - centre for figure in _quick(recorded, clipped)),
         baseline_processes=len(recorded),
         baseline_sd=math.sqrt(sum_of_squares(recorded) / (len(recorded) - 1)) if len(recorded) > 1 else None,
         shift_error=shift_error,
@@ -255,6 +263,11 @@ def _clip_strays(figures: list[float], prior: VariancePrior) -> list[float]:
 def _strays(figures: Sequence[float], clipped: Sequence[float]) -> list[float]:
     """Return the figures that were pulled in because they were too slow."""
     return [figure for figure, kept in zip(figures, clipped, strict=True) if figure > kept]
+
+
+def _quick(figures: Sequence[float], clipped: Sequence[float]) -> list[float]:
+    """Return the figures that were pulled in because they were too fast."""
+    return [figure for figure, kept in zip(figures, clipped, strict=True) if figure < kept]
 
 
 def _mean_variance(estimates: Sequence[ProcessEstimate]) -> float:

@@ -224,6 +224,23 @@ def test_the_unit_of_time_does_not_change_a_decision(times: list[float], unit: f
     assert decide_in(unit).interval.high == pytest.approx(decide_in(1.0).interval.high, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("astray", "first"),
+    [
+        (-0.3, (Outcome.INCONCLUSIVE, Reason.COULD_BE_LUCK, 2)),
+        (0.3, (Outcome.PASSED, Reason.WITHIN_LIMIT, None)),
+        (0.001, (Outcome.PASSED, Reason.WITHIN_LIMIT, None)),
+    ],
+)
+def test_a_pass_needs_a_second_process_where_one_of_the_baseline_was_fast_by_chance(
+    astray: float, first: tuple[Outcome, Reason, int | None]
+) -> None:
+    baseline = [*processes(9), ProcessEstimate(astray, 1e-4, 40)]
+    decided = [decide_regression(processes(count), baseline, limit=0.08, prior=DEFAULT_CPU_PRIOR) for count in (1, 2)]
+    assert (decided[0].outcome, decided[0].reason, decided[0].next_look) == first
+    assert decided[1].outcome is Outcome.PASSED
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 20])
 def test_identical_processes_without_any_variance_are_no_exception(count: int) -> None:
     same = [ProcessEstimate(0.0, 0.0, 1)] * count

@@ -154,3 +154,13 @@ def test_a_stray_of_the_baseline_explains_no_larger_slowdown() -> None:
 
 def test_a_fast_stray_of_the_baseline_explains_no_slowdown() -> None:
     assert compare_processes(processes(0.4), processes(*STEADY, -0.4), PRIOR).strays == ()
+
+
+def test_how_probable_it_is_that_all_were_fast_by_chance_is_learned_from_the_baseline() -> None:
+    def luck(count: int, *astray: float) -> float:
+        baseline = [ProcessEstimate(figure, 1e-4, 40) for figure in (*([0.0] * 10), *astray)]
+        return compare_processes([ProcessEstimate(0.0, 1e-4, 40)] * count, baseline, PRIOR).luck
+
+    assert luck(1) == luck(1, 0.5) == pytest.approx(0.03)
+    assert luck(1, -0.5) == pytest.approx(1.3 / 21)
+    assert luck(2, -0.5, -0.4) == pytest.approx((2.3 / 22) ** 2)
