@@ -135,12 +135,13 @@ def wait_for(count, what):
 note(f"imported with {os.environ.get('FLAG')}")
 
 def test_first(model_pair, monkeypatch):
+    wait_for(1, "loaded")
     monkeypatch.setenv("FLAG", "1")
     note("first")
     model_pair(Model(), x)
 
 def test_second(model_pair):
-    wait_for(1, "loaded")
+    wait_for(2, "loaded")
     note(f"second with {os.environ.get('FLAG')}")
     model_pair(Model(), x, name="a")
     model_pair(Model(), x, name="b")
@@ -193,7 +194,7 @@ def test_a_killed_run_leaves_none_that_rests(project: Project) -> None:
     log = project.pytester.path / "log.txt"
     project.pytester.makeconftest(ON_A_GPU.format(log=str(log)))
     project.write_tests(THREE_TESTS)
-    command = [sys.executable, "-m", "pytest", "--nnopt-update", "--nnopt-only=latency"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--nnopt-update", "--nnopt-only=latency"]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     resting = wait_until(lambda: find_resting(log))
     run.kill()
