@@ -16,6 +16,7 @@ from pytest_nnopt.errors import NumericsError
 from pytest_nnopt.numerics.leaves import ConstantLeaf, Leaf, LeafKind, Observation, RaisedError
 from pytest_nnopt.torch_backend.tensors import leaves_of
 from pytest_nnopt.torch_backend.tree import containers, flatten, map_tensors, named_tensors
+from pytest_nnopt.torch_backend.undoing import gpus_of
 
 if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.side import Side
@@ -271,7 +272,7 @@ def _seeded(side: Side, seed: int) -> Iterator[None]:
     """Seed every generator and put their states back at the end."""
     python_state = random.getstate()
     numpy_state = np.random.get_state()
-    with torch.random.fork_rng(devices=_cuda_devices(side)):
+    with torch.random.fork_rng(devices=gpus_of(side)):
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)
@@ -280,10 +281,3 @@ def _seeded(side: Side, seed: int) -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
-
-
-def _cuda_devices(side: Side) -> list[int]:
-    tensors = [tensor for _, tensor in _input_tensors((side.args, dict(side.kwargs)))]
-    if side.module is not None:
-        tensors += [*side.module.parameters(), *side.module.buffers()]
-    return sorted({tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"})
