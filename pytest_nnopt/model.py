@@ -253,6 +253,13 @@ class CompileAttempt:
     error: str | None = None
 
 
+CODE_COUNTERS = ("generated_kernels", "external_kernels", "bytes_accessed")
+"""Judged figures of generated code, in the order in which they are told."""
+
+TIMED_CHOICES = "timed_choices"
+"""The counter of what the compiler settled by timing alternatives: where there is any, chance has a say in the code."""
+
+
 @dataclass(frozen=True, slots=True)
 class CompileFacts:
     """What is known about how the candidate was compiled. None means unknown, never zero.
@@ -291,6 +298,13 @@ class CompileFacts:
     def used(self) -> str | None:
         """Description of the step in use, None where every step failed."""
         return self.attempts[-1].description if self.attempts and self.attempts[-1].error is None else None
+
+    @property
+    def chosen_code(self) -> Mapping[str, int]:
+        """The judged figures of generated code where the compiler chose by timing what it generated; else none."""
+        if not self.counters.get(TIMED_CHOICES):
+            return {}
+        return {name: self.counters[name] for name in CODE_COUNTERS if name in self.counters}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ against what a server recorded. Figures of generated code depend on the instruct
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.environment import GRAPH_FIELDS
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import CompileRecord
+    from pytest_nnopt.baseline.schema import CompileRecord, ProcessRecord
     from pytest_nnopt.baseline.source import BaselineSource
     from pytest_nnopt.environment import Environment
 
@@ -26,11 +26,18 @@ class CompileLevel:
         record: its figures.
         environment: name of the environment it was recorded in, None where that is the present one.
         code_differences: fields that keep generated code from being compared, each with both values.
+        further: figures of generated code, by name, of further compilations of the same, which may differ by chance.
     """
 
     record: CompileRecord
     environment: str | None = None
     code_differences: tuple[str, ...] = ()
+    further: tuple[Mapping[str, int], ...] = ()
+
+
+def generated_code(processes: Iterable[ProcessRecord]) -> tuple[Mapping[str, int], ...]:
+    """Return the figures of the code that each process compiled anew, where the compiler chose by timing."""
+    return tuple(process.code for process in processes if process.code)
 
 
 def foreign_compilation(

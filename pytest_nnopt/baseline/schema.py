@@ -70,6 +70,7 @@ class ProcessRecord(Record):
         host_loop_seconds: a fixed loop of the interpreter on the core that launched; None on a CPU, where both sides
             left the pace to the GPU, and where there was no core to choose.
         kernels: the candidate's kernels by name; empty on a CPU.
+        code: figures of the code generated here, by name, where the compiler chose by timing; empty where it did not.
         concerns: what on the machine spoke against timing: a sentence by kind.
         base: what was measured of the base beside it; None unless two revisions were compared.
     """
@@ -85,6 +86,7 @@ class ProcessRecord(Record):
     waiting: tuple[str, ...] = ()
     host_loop_seconds: Duration | None = None
     kernels: dict[str, KernelRecord] = {}
+    code: dict[str, Count] = {}
     concerns: dict[str, str] = {}
     base: BaseRecord | None = None
 

@@ -239,7 +239,8 @@ class CaseRun:
         device = device_of(self.reference)
         lock = self._exclusively(device) if turn is None else contextlib.nullcontext()
         with lock, torch_kept_quiet():
-            return record_process(self._time_sides(candidate, plan, turn=turn, has_kernels=has_kernels))
+            timed = self._time_sides(candidate, plan, turn=turn, has_kernels=has_kernels)
+            return record_process(timed, self.built.facts)
 
     def _time_sides(
         self,

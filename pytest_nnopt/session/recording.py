@@ -9,13 +9,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from pytest_nnopt.baseline.anchor import anchors_with
+from pytest_nnopt.baseline.compilation import generated_code
 from pytest_nnopt.baseline.level import with_recording
 from pytest_nnopt.baseline.numbers import NumericsLevel
 from pytest_nnopt.baseline.schema import EARLIEST, LATEST, CaseBaseline, Recording
 from pytest_nnopt.errors import BaselineError
-from pytest_nnopt.model import CheckName, Outcome
+from pytest_nnopt.model import CODE_COUNTERS, CheckName, Outcome
 from pytest_nnopt.units import format_percent
-from pytest_nnopt.verdict.counters import CODE_COUNTERS
 from pytest_nnopt.verdict.device_time import decide_device_time, with_kernels
 from pytest_nnopt.verdict.drift import find_drift
 from pytest_nnopt.verdict.fitness import find_noise, find_unsoundness
@@ -25,7 +25,7 @@ from pytest_nnopt.verdict.times import compare_times
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_nnopt.baseline.schema import CompileRecord, Evidence, MemoryRecord
+    from pytest_nnopt.baseline.schema import Evidence, MemoryRecord
     from pytest_nnopt.baseline.store import BaselineStore
     from pytest_nnopt.results import CaseMessage, CaseResult, CheckRecord
     from pytest_nnopt.statistics.decision import Decision
@@ -184,13 +184,23 @@ def _moment_after(before: Sequence[Recording]) -> datetime:
     return moment
 
 
-def _compile_changes(before: CompileRecord, now: CompileRecord) -> list[str]:
-    """Name the judged figures of a compilation that differ, those of generated code where both know them."""
+def _compile_changes(before: Evidence, now: CaseResult) -> list[str]:
+    """Name the judged figures of a compilation that differ, those of generated code where both know them.
+
+    Where the compiler chose by timing what it generated, they differ if no compilation of one side is like any of the
+    other's.
+    """
+    if before.compile is None or now.compile is None:
+        return []
     names = ("graphs", "graph_breaks", "recompiles", "eager_frames")
-    pairs = {name: (getattr(before, name), getattr(now, name)) for name in names}
+    pairs = {name: (getattr(before.compile, name), getattr(now.compile, name)) for name in names}
     for name in ("cudagraph_skips", *CODE_COUNTERS):
-        if name in before.counters and name in now.counters:
-            pairs[name] = (before.counters[name], now.counters[name])
+        old, new = (
+            [code[name] for code in (record.counters, *generated_code(timing)) if name in code]
+            for record, timing in ((before.compile, before.timing), (now.compile, now.timing))
+        )
+        if old and new and (max(old) < min(new) or max(new) < min(old)):
+            pairs[name] = (old[0], new[0])
     return [f"{name.replace('_', ' ')} {old} → {new}" for name, (old, new) in pairs.items() if old != new]
 
 
@@ -253,9 +263,7 @@ def _needs_more(now: MemoryRecord, before: MemoryRecord, tolerated: float) -> bo
 
 def _changes(question: Question, before: Evidence, now: CaseResult) -> _Changes:
     work = tuple(f"the model's work: {what}" for what in question.changed_work[:1])
-    found = [_Changes(work, starts_anew=bool(work))]
-    if before.compile is not None and now.compile is not None:
-        found.append(_Changes(tuple(_compile_changes(before.compile, now.compile))))
+    found = [_Changes(work, starts_anew=bool(work)), _Changes(tuple(_compile_changes(before, now)))]
     if before.timing and now.timing:
         found.append(_time_changes(question, before, now))
         found.append(_device_time_changes(question, before, now))

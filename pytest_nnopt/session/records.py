@@ -31,8 +31,13 @@ if TYPE_CHECKING:
     from pytest_nnopt.torch_backend.timing import Timed
 
 
-def record_process(timed: Timed) -> ProcessRecord:
-    """Summarise one process's blocks as medians and the log-ratios that decisions use."""
+def record_process(timed: Timed, facts: CompileFacts | None = None) -> ProcessRecord:
+    """Summarise one process's blocks as medians and the log-ratios that decisions use.
+
+    Args:
+        timed: what was measured.
+        facts: how the candidate was compiled in this process, where that is known.
+    """
     sample = timed.sample
     variants = tuple(sample.calls_per_block)
     return ProcessRecord(
@@ -47,6 +52,7 @@ def record_process(timed: Timed) -> ProcessRecord:
         waiting=tuple(sorted(side.value for side in timed.waiting)),
         host_loop_seconds=timed.host_loop_seconds,
         kernels={} if timed.device is None else _kernels(timed.device),
+        code={} if facts is None else dict(facts.chosen_code),
         concerns={concern.kind.value: concern.text for concern in timed.concerns},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.statistics.distributions import binomial_tail, t_tail
@@ -27,6 +28,16 @@ def learned_stray_rate(strays: int, processes: int) -> float:
     """
     expected = STRAY_PROBABILITY * _WORTH_PROCESSES
     return max(STRAY_PROBABILITY, (expected + strays) / (_WORTH_PROCESSES + processes))
+
+
+def run_probability(count: int, earlier: int) -> float:
+    """Return how probable it is that ``count`` in a row are what none of ``earlier`` processes was, by chance alone.
+
+    How often is unknown, and believed to be as often as a process goes astray: it is the posterior predictive
+    probability of the beta distribution that the belief becomes by seeing none.
+    """
+    expected = STRAY_PROBABILITY * _WORTH_PROCESSES
+    return math.prod((expected + index) / (_WORTH_PROCESSES + earlier + index) for index in range(count))
 
 
 def stray_probability(evidence: Evidence, threshold: float) -> float:

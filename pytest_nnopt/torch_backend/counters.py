@@ -23,7 +23,7 @@ import torch._dynamo.utils as dynamo_utils
 import torch.fx
 from torch._inductor import metrics as inductor_metrics
 
-from pytest_nnopt.model import CompileFacts, CompileStatus, GraphBreak
+from pytest_nnopt.model import TIMED_CHOICES, CompileFacts, CompileStatus, GraphBreak
 from pytest_nnopt.torch_backend.output_code import external_kernels, generated_kernels
 from pytest_nnopt.torch_backend.reasons import cudagraph_skip, eager_reasons, graph_break, recompile
 from pytest_nnopt.torch_backend.taps import listening, tells_cudagraph_skips
@@ -36,6 +36,10 @@ _CACHE_COUNTERS = {
     "autograd_cache_misses": ("aot_autograd", "autograd_cache_miss"),
     "autograd_cache_bypasses": ("aot_autograd", "autograd_cache_bypass"),
 }
+
+_TIMED = ("pad_mm_bench", "select_algorithm_autotune")
+"""What inductor settles by timing, so that chance has a say in which kernels it generates: whether to pad a matrix
+product's operands, and which implementation of a product it takes."""
 
 
 def collect_facts(run: Callable[[], object]) -> CompileFacts:
@@ -86,10 +90,10 @@ class CompileObserver:
             graph_ops=dict(sorted(self._heard.graph_ops.items())) if self._heard.graph_ops or not graphs else None,
             kernels=generated_kernels(codes) if codes else None,
             external_kernels=external_kernels(codes) if codes else None,
-            counters=_figures(counted, entries) | self._inductor_figures(),
+            counters=_figures(counted, entries) | self._inductor_figures(counted),
         )
 
-    def _inductor_figures(self) -> dict[str, int]:
+    def _inductor_figures(self, counted: Mapping[str, Counter[str]]) -> dict[str, int]:
         """Figures that exist only where inductor generated code, as other backends leave them untouched."""
         if not self._heard.codes:
             return {}
@@ -101,6 +105,8 @@ class CompileObserver:
             figures["nodes_before_fusion"] = nodes
         if self._heard.fused_nodes:
             figures["fused_nodes"] = sum(self._heard.fused_nodes)
+        if chosen := sum(counted["inductor"][name] for name in _TIMED):
+            figures[TIMED_CHOICES] = chosen
         if accessed := inductor_metrics.num_bytes_accessed - self._start.bytes_accessed:
             figures["bytes_accessed"] = accessed
         return figures

@@ -1,4 +1,4 @@
-"""What chance decides of a GPU's kernels: the compiler times ways to launch one, and chooses anew in each process."""
+"""What chance decides of a GPU's kernels: the compiler times alternatives, and chooses anew in each process."""
 
 from __future__ import annotations
 
@@ -7,17 +7,33 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Variant
+from pytest_nnopt.statistics.strays import run_probability
 from pytest_nnopt.units import format_count, format_percent, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_nnopt.baseline.schema import ProcessRecord
+    from pytest_nnopt.statistics.sequential import SequentialPlan
+
+CHANCE_ALARM_SHARE = 0.2
+"""How often what chance decides may fail a case, as a share of the case's own rate and on top of it."""
 
 TELLING_SHARE = 0.2
 """Of the limit: what a choice makes of a call that is less than this is not worth a word."""
 
 _SHOWN_CHOICES = 3
+
+
+def is_beyond_chance(now: int, before: int, plan: SequentialPlan) -> bool:
+    """Return whether chance would hardly make so many compilations come out as none of those before did.
+
+    Args:
+        now: compilations of this run, all of which did.
+        before: compilations of the baseline, none of which did.
+        plan: of the case's timing decisions, whose rate of false alarms it is that counts.
+    """
+    return run_probability(now, before) <= CHANCE_ALARM_SHARE * plan.false_alarms
 
 
 def describe_choices(processes: Sequence[ProcessRecord], limit: float) -> list[str]:

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.baseline.compilation import generated_code
 from pytest_nnopt.model import Check, CheckName, CompileFacts, CompileStatus, Outcome
+from pytest_nnopt.verdict.choices import is_beyond_chance
 from pytest_nnopt.verdict.counters import BYTES, describe_places, judged_figures
 from pytest_nnopt.verdict.question import without_baseline
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.compilation import CompileLevel
+    from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.verdict.counters import Figure
     from pytest_nnopt.verdict.question import Question
 
@@ -29,9 +32,21 @@ class _Trouble:
     remedy: str | None = None
 
 
-def check_compile(question: Question, facts: CompileFacts) -> Check:
-    """Ask whether the candidate is what was asked for, compiled whole, and no worse than the baseline."""
-    trouble = _trouble_with(question, facts)
+def check_compile(question: Question, facts: CompileFacts, timing: Sequence[ProcessRecord] = ()) -> Check:
+    """Ask whether the candidate is what was asked for, compiled whole, and no worse than the baseline.
+
+    Args:
+        question: what is asked, and against what.
+        facts: how the candidate was compiled.
+        timing: processes of this run; on a GPU each compiled anew.
+    """
+    figures = judged_figures(
+        facts,
+        question.compilation,
+        bytes_tolerance=question.config.limits.memory,
+        further=generated_code(timing),
+    )
+    trouble = _trouble_with(question, facts, figures)
     value = None if facts.graph_breaks is None else float(len(facts.graph_breaks))
     if trouble is not None:
         found = (trouble.summary, value)
@@ -41,17 +56,17 @@ def check_compile(question: Question, facts: CompileFacts) -> Check:
     if is_nothing_compiled(facts):
         reason = "nothing is compiled: the test's fallback chain ended at eager, as its marker allows"
         return Check(CheckName.COMPILE, Outcome.SKIPPED, reason, details=_attempts(facts))
-    passed = _no_worse(question, facts, value)
-    unanswered = filter(None, (_compile_without_baseline(question), _uncounted(question, facts)))
+    passed = _no_worse(question, facts, figures, value)
+    unanswered = filter(
+        None, (_compile_without_baseline(question), _uncounted(question, facts), _left_to_chance(question, figures))
+    )
     return max(unanswered, key=lambda check: check.outcome.severity, default=passed)
 
 
-def _no_worse(question: Question, facts: CompileFacts, value: float | None) -> Check:
+def _no_worse(question: Question, facts: CompileFacts, figures: Sequence[Figure], value: float | None) -> Check:
     """Return the check of a healthy compilation, improved where a figure fell against the baseline."""
-    level = question.compilation
-    figures = judged_figures(facts, level, bytes_tolerance=question.config.limits.memory)
-    better = [figure.change for figure in figures if figure.has_fallen]
-    parts = [_describe_compilation(facts), _foreign_level(level)]
+    better = [figure.change for figure in figures if figure.has_fallen and not _may_be_chance(question, figure)]
+    parts = [_describe_compilation(facts), _foreign_level(question.compilation)]
     if better:
         remedy = "" if question.base else "; make it the new level with pytest --nnopt-update"
         parts.append(f"better than {question.level_name}: {', '.join(better)}{remedy}")
@@ -90,7 +105,30 @@ def _uncounted(question: Question, facts: CompileFacts) -> Check | None:
     return Check(CheckName.COMPILE, Outcome.INCONCLUSIVE, reason, details=_attempts(facts))
 
 
-def _trouble_with(question: Question, facts: CompileFacts) -> _Trouble | None:
+def _left_to_chance(question: Question, figures: Sequence[Figure]) -> Check | None:
+    """Return the answer where more was generated than before, and chance could be why; None where there is none."""
+    grown = [figure for figure in figures if figure.has_grown and _may_be_chance(question, figure)]
+    if not grown:
+        return None
+    reason = (
+        f"{'; '.join(figure.comparison(question.level_name) for figure in grown)}; "
+        "the compiler chose by timing what it generated, which could explain it"
+    )
+    remedy = (
+        "look at latency and device_time, for which further processes compile anew: they count here as well; or leave "
+        "less to chance, such as by options={'shape_padding': False} or a mode without max-autotune"
+    )
+    news = [line for figure in grown for line in _shown(_news(figure))]
+    return Check(CheckName.COMPILE, Outcome.INCONCLUSIVE, reason, details=tuple(news), remedy=remedy)
+
+
+def _may_be_chance(question: Question, figure: Figure) -> bool:
+    """Whether the compiler's choices by timing could be why a figure moved in all compilations that were seen."""
+    seen = 1 + len(figure.further), 1 + len(figure.further_before)
+    return figure.is_by_chance and not is_beyond_chance(*seen, question.plan)
+
+
+def _trouble_with(question: Question, facts: CompileFacts, figures: Sequence[Figure]) -> _Trouble | None:
     """Return what is wrong with a compilation; None where nothing is."""
     if facts.status is CompileStatus.FAILED:
         remedy = "mend the error above; or name modes to try after it with @pytest.mark.nnopt_compile(fallback=[...])"
@@ -106,14 +144,16 @@ def _trouble_with(question: Question, facts: CompileFacts) -> _Trouble | None:
             "mend the error above; or allow the fallback for this test with @pytest.mark.nnopt_compile(fallback=...)"
         )
         return _Trouble(f"the candidate fell back to {facts.used}", _attempts(facts), remedy)
-    return _counted_trouble(question, facts)
+    return _counted_trouble(question, figures)
 
 
-def _counted_trouble(question: Question, facts: CompileFacts) -> _Trouble | None:
+def _counted_trouble(question: Question, figures: Sequence[Figure]) -> _Trouble | None:
     level, limits = question.compilation, question.config.limits
     problems: list[str] = []
     beyond: list[Figure] = []
-    for figure in judged_figures(facts, level, bytes_tolerance=limits.memory):
+    for figure in figures:
+        if _may_be_chance(question, figure):
+            continue
         limit = getattr(limits, _LIMITS[figure.name]) if figure.name in _LIMITS else None
         problem = _problem_of(figure, limit, None if level is None else question.level_name)
         if problem is not None:

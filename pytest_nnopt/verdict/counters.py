@@ -7,12 +7,13 @@ function, code and reason but not by line number, so code that moved is not new.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.files import short_path
+from pytest_nnopt.model import CODE_COUNTERS, TIMED_CHOICES
 from pytest_nnopt.units import format_bytes
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from pytest_nnopt.model import CompileFacts, GraphBreak, Recompile
 
     Place = GraphBreak | GraphBreakRecord | Recompile | RecompileRecord
-
-CODE_COUNTERS = ("generated_kernels", "external_kernels", "bytes_accessed")
-"""Judged figures of generated code, in the order in which they are told."""
 
 _EXPLAINING = ("graphs", "calls_captured", "guards", "fused_nodes", "nodes_before_fusion")
 """Figures that tell why others moved. None is judged: fewer fused nodes may mean a smaller model, more graphs another
@@ -45,6 +43,9 @@ class Figure:
         found: what is behind the figure, in words: places and reasons, or kernels.
         new: those of ``found`` that the baseline does not have.
         tolerance: tolerated growth as a fraction; 0 where any growth counts.
+        is_by_chance: whether the compiler chose by timing what it generated, in this run or in the baseline.
+        further: the figure in further compilations of this run.
+        further_before: the figure in further compilations of the baseline.
     """
 
     name: str
@@ -53,6 +54,9 @@ class Figure:
     found: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     tolerance: float = 0.0
+    is_by_chance: bool = False
+    further: tuple[int, ...] = ()
+    further_before: tuple[int, ...] = ()
 
     @property
     def is_known(self) -> bool:
@@ -61,13 +65,16 @@ class Figure:
 
     @property
     def has_grown(self) -> bool:
-        """Whether the figure is beyond its tolerance above the baseline's."""
-        return self.now is not None and self.before is not None and self.now > self.before * (1 + self.tolerance)
+        """Whether the figure is beyond its tolerance above the baseline's, in every compilation."""
+        least, most_before = self._least, self._most_before
+        return least is not None and most_before is not None and least > most_before * (1 + self.tolerance)
 
     @property
     def has_fallen(self) -> bool:
-        """Whether the figure is beyond its tolerance below the baseline's."""
-        return self.now is not None and self.before is not None and self.now < self.before * (1 - self.tolerance)
+        """Whether the figure is beyond its tolerance below the baseline's, in every compilation."""
+        if self.now is None or self.before is None:
+            return False
+        return max((self.now, *self.further)) < min((self.before, *self.further_before)) * (1 - self.tolerance)
 
     @property
     def change(self) -> str:
@@ -76,12 +83,20 @@ class Figure:
 
     def comparison(self, level: str) -> str:
         """The figure against a level's, as a failure says it: ``2 graph breaks, the baseline has 1``."""
-        return f"{self.counted}, {level} has {self._write(self.before)}"
+        return f"{self.counted}, {level} has {self._write(self._most_before)}"
 
     @property
     def counted(self) -> str:
-        """The figure of this run in words: ``1 graph break``."""
-        return f"{self._write(self.now)} {_singular(self.name) if self.now == 1 else self.name}"
+        """The figure of this run in words, the least of all compilations: ``1 graph break``."""
+        return f"{self._write(self._least)} {_singular(self.name) if self._least == 1 else self.name}"
+
+    @property
+    def _least(self) -> int | None:
+        return None if self.now is None else min((self.now, *self.further))
+
+    @property
+    def _most_before(self) -> int | None:
+        return None if self.before is None else max((self.before, *self.further_before))
 
     def _write(self, value: int | None) -> str:
         if value is None:
@@ -89,9 +104,22 @@ class Figure:
         return format_bytes(value) if self.name == BYTES else str(value)
 
 
-def judged_figures(facts: CompileFacts, level: CompileLevel | None, *, bytes_tolerance: float) -> list[Figure]:
-    """Return the figures that may not grow against the baseline, those of generated code where it is comparable."""
-    return [*graph_figures(facts, level), *_code_figures(facts, level, bytes_tolerance)]
+def judged_figures(
+    facts: CompileFacts,
+    level: CompileLevel | None,
+    *,
+    bytes_tolerance: float,
+    further: Sequence[Mapping[str, int]] = (),
+) -> list[Figure]:
+    """Return the figures that may not grow against the baseline, those of generated code where it is comparable.
+
+    Args:
+        facts: of this run's compilation.
+        level: what is compared with.
+        bytes_tolerance: tolerated growth of the bytes accessed, as a fraction.
+        further: figures of generated code, by name, of further compilations of this run.
+    """
+    return [*graph_figures(facts, level), *_code_figures(facts, level, bytes_tolerance, further)]
 
 
 def graph_figures(facts: CompileFacts, level: CompileLevel | None) -> list[Figure]:
@@ -188,9 +216,12 @@ def _placed(
     )
 
 
-def _code_figures(facts: CompileFacts, level: CompileLevel | None, bytes_tolerance: float) -> Iterator[Figure]:
+def _code_figures(
+    facts: CompileFacts, level: CompileLevel | None, bytes_tolerance: float, further: Sequence[Mapping[str, int]]
+) -> Iterator[Figure]:
     if level is None or level.code_differences:
         return
+    is_by_chance = any(counters.get(TIMED_CHOICES) for counters in (facts.counters, level.record.counters))
     kernels = {"generated_kernels": "kernels", "external_kernels": "external_kernels"}
     for name in CODE_COUNTERS:
         now, before = (getattr(side, kernels.get(name, ""), None) for side in (facts, level.record))
@@ -200,6 +231,9 @@ def _code_figures(facts: CompileFacts, level: CompileLevel | None, bytes_toleran
             _counted(level.record, name),
             new=tuple(_additions(now, before)),
             tolerance=bytes_tolerance if name == "bytes_accessed" else 0.0,
+            is_by_chance=is_by_chance,
+            further=tuple(code[name] for code in further if name in code),
+            further_before=tuple(code[name] for code in level.further if name in code),
         )
 
 

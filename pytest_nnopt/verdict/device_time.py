@@ -14,8 +14,8 @@ from pytest_nnopt.statistics.decision import DEFAULT_PLAN, decide_regression
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.power import as_change
 from pytest_nnopt.statistics.prior import DEFAULT_DEVICE_TIME_PRIOR
-from pytest_nnopt.units import format_percent, format_seconds
-from pytest_nnopt.verdict.choices import describe_choices
+from pytest_nnopt.units import format_count, format_percent, format_seconds
+from pytest_nnopt.verdict.choices import describe_choices, is_beyond_chance
 from pytest_nnopt.verdict.wording import relation_to_limit
 
 if TYPE_CHECKING:
@@ -65,12 +65,13 @@ def check_device_time(
         plan: of the case's timing decisions.
     """
     decision = decide_device_time(now, before, limit, plan)
-    launches, launches_before = min(_launches(now)), max(_launches(before))
+    launched = compare_launches(now, before, plan)
     as_measured = _as_measured(now, before)
     details = (*as_measured.words, *_kernel_changes(*_kernels_alike(now, before)))
-    if launches > launches_before + _SAME_LAUNCHES:
-        reason = f"{launches:g} kernels are launched per call, {level} has {launches_before:g}"
-        return Check(CheckName.DEVICE_TIME, Outcome.FAILED, reason, decision.change, 0.0, limit, None, details)
+    if launched.has_grown and (launched.is_certain or decision.outcome is not Outcome.FAILED):
+        outcome = Outcome.FAILED if launched.is_certain else Outcome.INCONCLUSIVE
+        reason = launched.describe(level)
+        return Check(CheckName.DEVICE_TIME, outcome, reason, decision.change, 0.0, limit, None, details)
     interval = decision.interval
     reason = (
         f"device time {format_percent(decision.change, signed=True)} against {level} "
@@ -149,9 +150,53 @@ def _factor(name: str, kernel: KernelRecord, factors: Factors) -> float:
     return 1.0 if kernel.launch is None else factors.get((name, kernel.launch), 1.0)
 
 
-def _launches(processes: Sequence[ProcessRecord]) -> list[float]:
-    """Return how many kernels each process launched per call, which chance may vary as it does their ways."""
-    return [process.launches for process in processes if process.launches is not None]
+@dataclass(frozen=True, slots=True)
+class Launches:
+    """How many kernels are launched per call, now and before: the fewest that any process launches, and the most.
+
+    The compiler also decides by timing which kernels there are, such as whether a matrix product is padded.
+
+    Attributes:
+        fewest: of any process now.
+        most_before: of any process of the baseline.
+        processes: how many there are now.
+        next_look: how many would settle whether more are launched; None where that is settled, or no look is left.
+        is_certain: whether chance would hardly make all processes launch more.
+    """
+
+    fewest: float
+    most_before: float
+    processes: int
+    next_look: int | None
+    is_certain: bool
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether every process launches more than any of the baseline's did."""
+        return self.fewest > self.most_before + _SAME_LAUNCHES
+
+    def describe(self, level: str) -> str:
+        """Say how many more are launched, and where chance could be why, that."""
+        words = f"{self.fewest:g} kernels are launched per call, {level} has {self.most_before:g}"
+        if self.is_certain:
+            return words
+        seen = format_count(self.processes, "process has", "processes have")
+        return f"{words}, but {seen} seen it, and what the compiler chooses by timing could explain it"
+
+
+def compare_launches(
+    now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], plan: SequentialPlan = DEFAULT_PLAN
+) -> Launches:
+    """Compare how many kernels are launched per call; arguments as of ``check_device_time``."""
+    fewest, most_before = (
+        pick(process.launches for process in some if process.launches is not None)
+        for pick, some in ((min, now), (max, before))
+    )
+    is_certain = is_beyond_chance(len(now), len(before), plan)
+    launched = Launches(fewest, most_before, len(now), None, is_certain)
+    if is_certain or not launched.has_grown:
+        return launched
+    return replace(launched, next_look=plan.next_look(len(now)))
 
 
 def _kernels(processes: Sequence[ProcessRecord]) -> Mapping[str, KernelRecord]:

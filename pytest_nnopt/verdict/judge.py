@@ -27,7 +27,7 @@ def judge(question: Question, observed: Observed) -> Verdict:
     """Answer every check that was asked, and the compile check unasked where eager would be compared with eager."""
     checks = []
     if CheckName.COMPILE in question.asked or is_nothing_compiled(observed.compile):
-        checks.append(check_compile(question, observed.compile))
+        checks.append(check_compile(question, observed.compile, observed.timing))
     if observed.compile.status is CompileStatus.FAILED:
         return Verdict(question.case_id, (*checks, *_unanswerable(question)))
     if observed.numerics is not None:

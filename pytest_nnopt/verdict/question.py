@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_nnopt.baseline.compilation import CompileLevel
+from pytest_nnopt.baseline.compilation import CompileLevel, generated_code
 from pytest_nnopt.baseline.numbers import NumericsLevel
 from pytest_nnopt.model import Check, CheckName, CompileFacts, CompileTime, Outcome
 
@@ -106,7 +106,7 @@ class Question:
         if not self.is_comparing:
             return None
         if self.baseline is not None and self.baseline.compile is not None:
-            return CompileLevel(self.baseline.compile)
+            return CompileLevel(self.baseline.compile, further=generated_code(self.baseline.timing))
         return self.foreign_compilation
 
     @property

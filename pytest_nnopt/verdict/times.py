@@ -19,7 +19,7 @@ from pytest_nnopt.verdict.absolute import (
     host_shift,
 )
 from pytest_nnopt.verdict.choices import describe_choices
-from pytest_nnopt.verdict.device_time import decide_device_time, with_kernels
+from pytest_nnopt.verdict.device_time import compare_launches, decide_device_time, with_kernels
 from pytest_nnopt.verdict.estimates import estimate_of, shift_since
 from pytest_nnopt.verdict.imported import describe_imported
 from pytest_nnopt.verdict.question import without_baseline
@@ -52,7 +52,7 @@ def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int
     looks = [
         _next_look(_decide_speedup(question, timing)),
         _next_look(absolute) + bare if question.changed_work else _next_look(_decide_latency(question, timing)),
-        _next_look(_decide_device_time(question, timing)) + len(timing) - len(with_kernels(timing)),
+        _device_look(question, timing) + len(timing) - len(with_kernels(timing)),
         confirming_look(absolute) + bare,
     ]
     return max(1, len(timing), *(min(look, question.plan.max_processes) for look in looks))
@@ -203,13 +203,16 @@ def compare_times(
     )
 
 
-def _decide_device_time(question: Question, timing: Sequence[ProcessRecord]) -> Decision | None:
+def _device_look(question: Question, timing: Sequence[ProcessRecord]) -> int:
+    """Return how many processes with kernels their time, or their number, wants; 0 where both are settled."""
     if question.baseline is None or not question.is_comparing or CheckName.DEVICE_TIME not in question.asked:
-        return None
+        return 0
     kernels, before = with_kernels(timing), with_kernels(question.baseline.timing)
     if not kernels or not before:
-        return None
-    return decide_device_time(kernels, before, question.config.limits.device_time, question.plan)
+        return 0
+    decision = decide_device_time(kernels, before, question.config.limits.device_time, question.plan)
+    launched = compare_launches(kernels, before, question.plan)
+    return max(decision.next_look or 0, launched.next_look or 0)
 
 
 def _shifted(interval: Interval) -> Interval:

@@ -75,7 +75,7 @@ def test_a_ratio_is_measured_without_kernels_and_not_kept_for_decisions(
     asked: list[bool] = []
     process = make_process()
     monkeypatch.setattr(case, "time_sides", lambda *_, has_kernels, **__: asked.append(has_kernels))
-    monkeypatch.setattr(ranked if is_ranked else case, "record_process", lambda _: process)
+    monkeypatch.setattr(ranked if is_ranked else case, "record_process", lambda *_: process)
     request = PairRequest(torch.nn.ReLU(), (torch.ones(2),), candidate=torch.relu)
     alone = SimpleNamespace(size=1, rank=0, is_lead=True, gather=lambda value: [value], meet=lambda: None)
     run = RankedRun(cast("Team", alone), request, CaseConfig()) if is_ranked else CaseRun(request, CaseConfig())
@@ -95,7 +95,7 @@ def test_a_speedup_that_is_asked_for_leaves_both_sides_and_random_numbers_as_the
             side.step()
 
     monkeypatch.setattr(case, "time_sides", time_a_few)
-    monkeypatch.setattr(case, "record_process", lambda _: make_process())
+    monkeypatch.setattr(case, "record_process", lambda *_: make_process())
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Dropout())
     request = PairRequest(model, (torch.randn(4, 3),), candidate=torch.nn.Sequential(*model))
     run = CaseRun(request, CaseConfig())

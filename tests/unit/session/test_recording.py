@@ -125,6 +125,30 @@ class TestPlanRecording:
         assert plan.changes == changes
         assert plan.how == ("replace" if changes else "append")
 
+    @pytest.mark.parametrize(
+        ("kernels", "further", "changes"),
+        [
+            (5, (), ()),
+            (6, (), ("generated kernels 5 → 6",)),
+            (6, (7,), ("generated kernels 5 → 6",)),
+            (4, (4,), ("generated kernels 5 → 4",)),
+            (6, (5,), ()),
+        ],
+    )
+    def test_code_is_another_one_where_no_compilation_is_like_before(
+        self, kernels: int, further: tuple[int, ...], changes: tuple[str, ...]
+    ) -> None:
+        before, now = (
+            make_evidence(compiled=make_compile_record(counters={"generated_kernels": count})) for count in (5, kernels)
+        )
+        processes = [
+            process.model_copy(update={"code": {"generated_kernels": count}})
+            for process, count in zip(now.timing, further, strict=False)
+        ]
+        now = now.model_copy(update={"timing": (*processes, *now.timing[len(processes) :])})
+        question = make_question(is_updating=True, baseline=before)
+        assert plan_recording(question, make_result(make_check(), evidence=now)).changes == changes
+
     @pytest.mark.parametrize("before", [Evidence(), Evidence(compile=CompileRecord(status="compiled"))])
     def test_parts_that_one_of_them_lacks_are_no_change_of_speed(self, before: Evidence) -> None:
         question = make_question(is_updating=True, baseline=before)

@@ -17,7 +17,13 @@ from pytest_nnopt.statistics.evidence import (
     summarise_processes,
 )
 from pytest_nnopt.statistics.prior import VariancePrior
-from pytest_nnopt.statistics.strays import STRAY_PROBABILITY, learned_stray_rate, stray_probability, strays_allowed
+from pytest_nnopt.statistics.strays import (
+    STRAY_PROBABILITY,
+    learned_stray_rate,
+    run_probability,
+    stray_probability,
+    strays_allowed,
+)
 
 PRIOR = VariancePrior(0.03**2, 6.0)
 
@@ -93,6 +99,14 @@ def test_strays_explain_less_the_more_processes_agree() -> None:
     assert explained == sorted(explained, reverse=True)
     assert explained[0] == pytest.approx(STRAY_PROBABILITY)
     assert stray_probability(summarise_processes(processes(0.01), PRIOR), 0.05) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "earlier", "probability"),
+    [(0, 10, 1.0), (1, 0, 0.03), (1, 10, 0.015), (2, 10, 0.015 * 1.3 / 21), (2, 0, 0.03 * 1.3 / 11)],
+)
+def test_what_none_did_before_is_less_probable_the_more_do_it_now(count: int, earlier: int, probability: float) -> None:
+    assert run_probability(count, earlier) == pytest.approx(probability)
 
 
 def test_one_process_slow_beyond_measure_is_no_stray() -> None:

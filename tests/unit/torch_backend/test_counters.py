@@ -10,7 +10,7 @@ from torch._dynamo.utils import get_compilation_metrics
 from pytest_nnopt.model import CompileFacts, CompileStatus, GraphBreak
 from pytest_nnopt.torch_backend.compiling import CompileStep, Inputs, compile_side
 from pytest_nnopt.torch_backend.counters import CompileObserver, collect_facts
-from pytest_nnopt.torch_backend.isolation import isolated_compilation
+from pytest_nnopt.torch_backend.isolation import isolated_compilation, warnings_not_raised
 from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -248,6 +248,15 @@ class TestGeneratedCode:
         assert sum(split.external_kernels.values()) == 1
         assert "sort" in next(iter(split.external_kernels))
         assert split.counters["bytes_accessed"] > fused.counters["bytes_accessed"] > 8 * 32 * 4
+
+    @pytest.mark.parametrize("choices", [{}, {"pad_mm_bench": 2}, {"pad_mm_bench": 1, "select_algorithm_autotune": 3}])
+    def test_what_the_compiler_chose_by_timing_is_counted(self, choices: dict[str, int]) -> None:
+        def run() -> None:
+            with warnings_not_raised():
+                torch.compile(Sums())(torch.randn(8, 32))
+            torch._dynamo.utils.counters["inductor"].update(choices)
+
+        assert collect_facts(run).counters.get("timed_choices", 0) == sum(choices.values())
 
     def test_warm_cache_gives_the_same_kernels_and_shows(self, inductor_cache: Any) -> None:
         facts = []

@@ -16,12 +16,14 @@ from pytest_nnopt.model import (
     Outcome,
     Recompile,
 )
+from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.verdict.compile import check_compile
 from tests.builders import (
     make_compile_record,
     make_config,
     make_evidence,
     make_facts,
+    make_process,
     make_question,
     make_timing,
 )
@@ -439,3 +441,70 @@ def check_against(before: CompileRecord, *, config: CaseConfig | None = None, **
 def fell_back_to(step: str) -> CompileFacts:
     attempts = (CompileAttempt("mode='max-autotune'", "it broke"), CompileAttempt(step))
     return make_facts(CompileStatus.FELL_BACK, attempts=attempts)
+
+
+def chosen(kernels: int, *further: int, choices: int = 1) -> dict[str, Any]:
+    """Make a compilation whose compiler chose by timing, and processes that compiled the same anew."""
+    counters = {"generated_kernels": kernels, "external_kernels": 1, "bytes_accessed": 1000, "timed_choices": choices}
+    return {
+        "counters": {name: count for name, count in counters.items() if count},
+        "timing": [make_process().model_copy(update={"code": {"generated_kernels": count}}) for count in further],
+    }
+
+
+def judge_chosen(now: dict[str, Any], before: dict[str, Any], **plan: Any) -> Check:
+    level = Evidence(timing=tuple(before["timing"]), compile=make_compile_record(counters=before["counters"]))
+    question = make_question(is_comparing=True, baseline=level, **plan)
+    return check_compile(question, make_facts(counters=now["counters"]), now["timing"])
+
+
+class TestChoicesByTiming:
+    """What the compiler chooses by timing may come out otherwise in the next compilation."""
+
+    @pytest.mark.parametrize(
+        ("now", "before", "outcome"),
+        [
+            (chosen(5, 5), chosen(5, *[5] * 10), Outcome.PASSED),
+            (chosen(6), chosen(5, *[5] * 10), Outcome.INCONCLUSIVE),
+            (chosen(6, 6), chosen(5, *[5] * 10), Outcome.FAILED),
+            (chosen(6, 5), chosen(5, *[5] * 10), Outcome.PASSED),
+            (chosen(6, 6), chosen(5, *[5] * 9, 6), Outcome.PASSED),
+            (chosen(6, 6), chosen(5), Outcome.INCONCLUSIVE),
+            (chosen(6, choices=0), chosen(5), Outcome.INCONCLUSIVE),
+            (chosen(6), chosen(5, choices=0), Outcome.INCONCLUSIVE),
+            (chosen(6, choices=0), chosen(5, choices=0), Outcome.FAILED),
+            (chosen(4), chosen(5, *[5] * 10), Outcome.PASSED),
+            (chosen(4, 4), chosen(5, *[5] * 10), Outcome.IMPROVED),
+            (chosen(4, 5), chosen(5, *[5] * 10), Outcome.PASSED),
+            (chosen(4, choices=0), chosen(5, choices=0), Outcome.IMPROVED),
+        ],
+    )
+    def test_a_figure_moved_where_no_compilation_is_like_before(
+        self, now: dict[str, Any], before: dict[str, Any], outcome: Outcome
+    ) -> None:
+        assert judge_chosen(now, before).outcome is outcome
+
+    def test_what_chance_could_explain_is_said_with_the_remedy(self) -> None:
+        check = judge_chosen(chosen(6), chosen(4, *[5] * 10))
+        assert check.reason == (
+            "6 generated kernels, the baseline has 5; the compiler chose by timing what it generated, "
+            "which could explain it"
+        )
+        assert check.remedy is not None
+        assert "shape_padding" in check.remedy
+
+    def test_graphs_are_not_chosen_by_timing(self) -> None:
+        level = Evidence(compile=make_compile_record(counters=chosen(5)["counters"]))
+        facts = make_facts(counters=chosen(5)["counters"], graph_breaks=(BREAK,))
+        assert check_compile(make_question(is_comparing=True, baseline=level), facts).outcome is Outcome.FAILED
+
+    def test_the_rate_of_the_case_decides_how_many_compilations_are_enough(self) -> None:
+        plan = SequentialPlan(false_alarms=0.4)
+        assert judge_chosen(chosen(6), chosen(5, *[5] * 10), plan=plan).outcome is Outcome.FAILED
+
+
+def test_code_is_kept_of_processes_only_where_the_compiler_chose_by_timing() -> None:
+    assert make_facts(counters=COUNTERS).chosen_code == {}
+    kept = make_facts(counters={**COUNTERS, "timed_choices": 2}).chosen_code
+    assert kept == {"generated_kernels": 2, "external_kernels": 1, "bytes_accessed": 1000}
+    assert make_facts(counters={"generated_kernels": 3, "timed_choices": 1}).chosen_code == {"generated_kernels": 3}

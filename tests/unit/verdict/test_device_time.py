@@ -10,7 +10,7 @@ from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord
 from pytest_nnopt.model import Outcome
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN
 from pytest_nnopt.statistics.family import plan_for_suite
-from pytest_nnopt.verdict.device_time import check_device_time, decide_device_time, device_estimates
+from pytest_nnopt.verdict.device_time import check_device_time, compare_launches, decide_device_time, device_estimates
 from tests.builders import make_process
 
 SLOW, FAST = ("grid 64, block 512", 1.1e-4), ("grid 128, block 256", 1e-4)
@@ -152,7 +152,10 @@ def launching(*counts: float) -> list[ProcessRecord]:
 @pytest.mark.parametrize(
     ("now", "before", "outcome"),
     [
-        ([6], [5] * 10, Outcome.FAILED),
+        ([6], [5] * 10, Outcome.INCONCLUSIVE),
+        ([6, 6], [5] * 10, Outcome.FAILED),
+        ([6, 6], [5] * 3, Outcome.INCONCLUSIVE),
+        ([6] * 4, [5] * 3, Outcome.FAILED),
         ([5], [6] * 9 + [5], Outcome.PASSED),
         ([6], [6] * 9 + [5], Outcome.PASSED),
         ([6], [5] * 9 + [6], Outcome.PASSED),
@@ -163,3 +166,41 @@ def test_more_launches_fail_where_no_process_of_the_baseline_has_as_many(
     now: list[float], before: list[float], outcome: Outcome
 ) -> None:
     assert check_device_time(launching(*now), launching(*before), 0.02).outcome is outcome
+
+
+def test_more_launches_of_one_process_want_another_as_chance_could_explain_them() -> None:
+    check = check_device_time(launching(6), launching(*[5] * 10), 0.02)
+    assert check.reason == (
+        "6 kernels are launched per call, the baseline has 5, but 1 process has seen it, and what the compiler chooses "
+        "by timing could explain it"
+    )
+    assert compare_launches(launching(6), launching(*[5] * 10)).next_look == 2
+    assert compare_launches(launching(6, 6), launching(*[5] * 10)).next_look is None
+    assert compare_launches(launching(5), launching(*[5] * 10)).next_look is None
+
+
+def test_a_large_suite_wants_more_processes_to_agree_on_more_launches() -> None:
+    plan = plan_for_suite(DEFAULT_PLAN, 200)
+    assert compare_launches(launching(6, 6), launching(*[5] * 10), plan).next_look == 4
+    assert compare_launches(launching(*[6] * 4), launching(*[5] * 10), plan).is_certain
+    assert check_device_time(launching(6, 6), launching(*[5] * 10), 0.02, plan=plan).outcome is Outcome.INCONCLUSIVE
+
+
+def test_slower_kernels_fail_even_where_more_launches_alone_would_not() -> None:
+    plan = plan_for_suite(DEFAULT_PLAN, 200)
+    before = [process(*FAST)] * 10
+    extra = KernelRecord(count=1, seconds=1e-4, launch="grid 1, block 32")
+    now = [one.model_copy(update={"kernels": {**one.kernels, "extra": extra}}) for one in before[:2]]
+    check = check_device_time(now, before, 0.02, plan=plan)
+    assert check.outcome is Outcome.FAILED
+    assert "beyond the limit" in check.reason
+
+
+def test_chance_among_kernels_seldom_fails_unchanged_code() -> None:
+    chooser, alarms, cases = random.Random(3), 0, 4000
+    for _ in range(cases):
+        before = launching(*(6 if chooser.random() < 0.03 else 5 for _ in range(10)))
+        now = launching(*(6 if chooser.random() < 0.03 else 5 for _ in range(4)))
+        looks = (check_device_time(now[:count], before, 0.02).outcome for count in (1, 2, 4))
+        alarms += Outcome.FAILED in looks
+    assert alarms <= 0.002 * cases
