@@ -51,8 +51,8 @@ def make_project(folder: Path) -> Path:
     return folder
 
 
-def run(folder: Path, names: Sequence[str], *options: str) -> tuple[float, list[dict[str, Any]]]:
-    """Run pytest on some models and return the seconds it took, and their cases in the results."""
+def run(folder: Path, names: Sequence[str], *options: str) -> tuple[float, list[dict[str, Any]], str]:
+    """Run pytest on some models and return the seconds it took, their cases in the results, and what it printed."""
     results = folder / "results.json"
     command = [
         sys.executable,
@@ -70,7 +70,7 @@ def run(folder: Path, names: Sequence[str], *options: str) -> tuple[float, list[
     seconds = time.perf_counter() - start
     if done.returncode not in (0, 1) or not results.exists():
         raise RuntimeError(f"{' '.join(command)}:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
-    return seconds, json.loads(results.read_text(encoding="utf-8"))["cases"]
+    return seconds, json.loads(results.read_text(encoding="utf-8"))["cases"], done.stdout
 
 
 def measure(folder: Path, models: Sequence[str], rounds: int, device: Sequence[str]) -> tuple[str, list[str]]:
@@ -83,8 +83,8 @@ def measure(folder: Path, models: Sequence[str], rounds: int, device: Sequence[s
     compiles = [run(folder, models, "--nnopt-only=compile", *device)[0] for _ in range(rounds)]
     gates = [run(folder, models, "--nnopt-baseline", *device) for _ in range(rounds)]
     compiling = statistics.median(compiles)
-    beyond = statistics.median(seconds for seconds, _ in gates) - compiling
-    cases = [case for _, found in gates for case in found]
+    beyond = statistics.median(seconds for seconds, _, _ in gates) - compiling
+    cases = [case for _, found, _ in gates for case in found]
     processes = statistics.median(len(case["timing"]) for case in cases)
     outcomes = ", ".join(case["outcome"] for case in cases)
     name = models[0] if is_alone else f"{len(models)} in one run, each"
@@ -127,6 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", choices=MODELS, action="append", help="default: all")
+    parser.add_argument("--timeline", action="store_true", help="also print what a further run does, and when")
     parser.add_argument("--name", default="gate_seconds", help="of the page")
     arguments = parser.parse_args()
     device = ["--nnopt-device=cuda"] if torch.cuda.is_available() else []
@@ -141,6 +142,8 @@ def main() -> None:
             print(row, *said, sep="\n", flush=True)
             page = format_page(rows, unsettled, arguments.rounds)
             (RESULTS / f"{arguments.name}.md").write_text(page, encoding="utf-8")
+            if arguments.timeline:
+                print(run(folder, chosen, "-p", "benchmarks.timeline", "--nnopt-baseline", *device)[2])
 
 
 if __name__ == "__main__":

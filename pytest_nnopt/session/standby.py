@@ -14,8 +14,13 @@ _OF_THE_MOMENT = frozenset(
     {
         "PYTEST_CURRENT_TEST",
         "CUDA_MODULE_LOADING",
+        "DISABLE_CUPTI_LAZY_REINIT",
+        "KMP_DUPLICATE_LIB_OK",
+        "TEARDOWN_CUPTI",
         "TORCHINDUCTOR_CACHE_DIR",
+        "TORCH_WARM_POOL",
         "TRITON_CACHE_DIR",
+        "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR",
     }
 )
 """Variables that pytest, torch and this plugin set as they go, in any process by themselves."""

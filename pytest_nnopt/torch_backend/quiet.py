@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from pytest_nnopt.torch_backend.isolation import warnings_not_raised
 
+_KINETO_LEVEL = "KINETO_LOG_LEVEL"
+
 
 @contextlib.contextmanager
 def torch_kept_quiet() -> Iterator[None]:
@@ -27,11 +29,16 @@ def torch_kept_quiet() -> Iterator[None]:
 def profiler_kept_quiet() -> Iterator[None]:
     """Profile inside without warnings, and without the log that Kineto writes to the process's own stderr.
 
-    Its level counts from a process's first profile on.
+    Its level counts from a process's first profile on. Where none was set, the environment is left without one.
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    with warnings_not_raised():
-        yield
+    is_set = _KINETO_LEVEL in os.environ
+    os.environ.setdefault(_KINETO_LEVEL, "99")
+    try:
+        with warnings_not_raised():
+            yield
+    finally:
+        if not is_set:
+            os.environ.pop(_KINETO_LEVEL, None)
 
 
 @contextlib.contextmanager

@@ -179,6 +179,45 @@ def test_what_stands_by_loads_before_its_test_and_knows_nothing_of_the_one_befor
     assert ["imported with None", "loaded", "second with None"] in of_second
 
 
+TWO_TESTS = """
+import os
+import time
+from conftest import LOG, note
+
+pytestmark = []
+
+@pytest.fixture
+def until_the_next_stands_by():
+    yield
+    is_run = LOG.read_text().startswith(f"{os.getpid()} ")
+    while is_run and "loaded" not in dict(line.split(" ", 1) for line in LOG.read_text().splitlines()).values():
+        time.sleep(0.01)
+
+note("imported")
+
+def test_first(model_pair, until_the_next_stands_by):
+    note("entered")
+    model_pair(Model(), x)
+
+def test_second(model_pair):
+    note("entered")
+    model_pair(Model(), x)
+"""
+
+
+def test_what_compiling_and_looking_leave_in_the_environment_makes_nobody_stand_by_in_vain(project: Project) -> None:
+    log = project.pytester.path / "log.txt"
+    project.pytester.makeconftest(ON_A_GPU.format(log=str(log)))
+    project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\n")
+    project.write_tests(TWO_TESTS)
+    asked = "--nnopt-only=latency,memory"
+    result = project.run_apart("--nnopt-update", "--nnopt-effect=20%", asked, "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=2)
+    _, *workers = did(log).values()
+    assert len(workers) >= 2
+    assert [one for one in workers if one[-1] != "entered"] == []
+
+
 def test_nothing_stays_behind_of_what_stood_by_in_vain(project: Project) -> None:
     log = project.pytester.path / "log.txt"
     project.pytester.makeconftest(ON_A_GPU.format(log=str(log)))

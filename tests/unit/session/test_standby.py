@@ -124,7 +124,7 @@ def test_what_torch_and_pytest_set_as_they_go_is_no_other_environment(
 ) -> None:
     standby = Standby(LAUNCH)
     standby.call("a", os.environ)
-    for name in ("PYTEST_CURRENT_TEST", "CUDA_MODULE_LOADING", "TRITON_CACHE_DIR"):
+    for name in ("PYTEST_CURRENT_TEST", "CUDA_MODULE_LOADING", "TRITON_CACHE_DIR", "TEARDOWN_CUPTI"):
         monkeypatch.setenv(name, "set meanwhile")
     monkeypatch.setenv("TRITON_PTXAS_PATH", "/site-packages/torch/bin/ptxas")
     assert standby.take(LAUNCH, "a") is started[0]  # type: ignore[comparison-overlap]

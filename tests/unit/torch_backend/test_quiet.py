@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 
 import pytest
 
-from pytest_nnopt.torch_backend.quiet import torch_kept_quiet
+from pytest_nnopt.torch_backend.quiet import profiler_kept_quiet, torch_kept_quiet
 
 
 def warn_from(module: str) -> None:
@@ -90,3 +91,15 @@ def test_filters_are_as_before_afterwards() -> None:
     with torch_kept_quiet():
         warnings.simplefilter("ignore")
     assert (list(warnings.filters), list(trace.filters)) == before
+
+
+@pytest.mark.parametrize("level", [None, "3"])
+def test_the_profiler_is_quiet_and_leaves_the_environment_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, level: str | None
+) -> None:
+    monkeypatch.delenv("KINETO_LOG_LEVEL", raising=False)
+    if level is not None:
+        monkeypatch.setenv("KINETO_LOG_LEVEL", level)
+    with profiler_kept_quiet():
+        assert os.environ["KINETO_LOG_LEVEL"] == (level or "99")
+    assert os.environ.get("KINETO_LOG_LEVEL") == level
