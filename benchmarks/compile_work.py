@@ -43,7 +43,7 @@ def main() -> int:
 def probe() -> dict[str, dict[str, object]]:
     """Compile every model in this process, each from an empty cache."""
     import torch
-    from planted_model import Tower
+    from planted_model import Tower  # type: ignore[import-not-found]
 
     from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 

@@ -95,7 +95,7 @@ class AppliesInTurn:
 def probe() -> dict[str, dict[str, object]]:
     """Compile each model in this process and return every figure, flat."""
     import torch
-    from planted_model import Branches, Sorts, Tower
+    from planted_model import Branches, Sorts, Tower  # type: ignore[import-not-found]
 
     models = {"healthy": Tower, "branch on a value": Branches, "unfusable operation": Sorts}
     reports = {name: _figures(make().eval(), 1) for name, make in models.items()}
@@ -111,7 +111,7 @@ def _figures(module: Any, batches: int, *, shape: tuple[int, ...] = (256, 64), l
     import torch
 
     from pytest_nnopt.session.records import record_compile, record_memory
-    from pytest_nnopt.torch_backend.compiling import CompileStep, compile_side
+    from pytest_nnopt.torch_backend.compiling import CompileStep, Inputs, compile_side
     from pytest_nnopt.torch_backend.isolation import isolated_compilation
     from pytest_nnopt.torch_backend.memory import measure_memory
     from pytest_nnopt.torch_backend.side import ExecutionMode, Side
@@ -119,7 +119,7 @@ def _figures(module: Any, batches: int, *, shape: tuple[int, ...] = (256, 64), l
     mode = ExecutionMode(is_grad_enabled=True) if loss is not None else ExecutionMode()
     owner = module if isinstance(module, torch.nn.Module) else None
     side = Side(module, (torch.ones(shape),), module=owner, loss=loss, mode=mode)
-    samples = [((torch.ones(shape[0] + extra, *shape[1:]),), {}) for extra in range(1, batches)]
+    samples: list[Inputs] = [((torch.ones(shape[0] + extra, *shape[1:]),), {}) for extra in range(1, batches)]
     with isolated_compilation(cache_dir=Path(os.environ[MACHINE_CODE])):
         compiled = compile_side(side, [CompileStep(backend=os.environ[BACKEND])], samples=samples)
         assert compiled.side is not None

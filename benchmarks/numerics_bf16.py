@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,7 +38,8 @@ class Residual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the input plus the block of its normalisation."""
-        return x + self.block(self.norm(x))
+        output: torch.Tensor = x + self.block(self.norm(x))
+        return output
 
 
 class Gated(nn.Module):
@@ -51,7 +53,8 @@ class Gated(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise, gate and project."""
         y = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
-        return x + self.down(nn.functional.silu(self.gate(y)) * self.up(y))
+        output: torch.Tensor = x + self.down(nn.functional.silu(self.gate(y)) * self.up(y))
+        return output
 
 
 class Attention(nn.Module):
@@ -65,7 +68,8 @@ class Attention(nn.Module):
         """Attend over four heads."""
         q, k, v = self.qkv(x).unflatten(-1, (3, 4, -1)).permute(2, 0, 3, 1, 4)
         scores = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
-        return x + self.out((scores @ v).transpose(1, 2).flatten(-2))
+        output: torch.Tensor = x + self.out((scores @ v).transpose(1, 2).flatten(-2))
+        return output
 
 
 class ValueHead(nn.Module):
@@ -180,8 +184,9 @@ def renew(module: nn.Module, compiled: nn.Module, shape: tuple[int, ...], seed: 
     """Draw weights for both sides and return an input."""
     torch.manual_seed(seed)
     for part in module.modules():
-        if hasattr(part, "reset_parameters"):
-            part.reset_parameters()
+        reset = getattr(part, "reset_parameters", None)
+        if reset is not None:
+            reset()
     with torch.no_grad():
         for ours, theirs in zip(compiled.state_dict().values(), module.state_dict().values(), strict=True):
             ours.copy_(theirs)
@@ -194,7 +199,7 @@ def loss(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
     return torch.stack([part.float().square().mean() for part in parts]).sum()
 
 
-def enlarged(function: Callable[..., object]) -> Callable[..., object]:
+def enlarged(function: Callable[..., Any]) -> Callable[..., object]:
     """Return the function with an output 1.6 % too large."""
 
     def call(x: torch.Tensor) -> object:

@@ -22,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ from pytest_nnopt.torch_backend.compiling import CompileStep, compile_copy, copy
 from pytest_nnopt.torch_backend.isolation import isolated_compilation, probe_instruction_sets
 from pytest_nnopt.torch_backend.layout import place_copies
 from pytest_nnopt.torch_backend.pair import PairRequest, build_side
-from pytest_nnopt.torch_backend.side import ExecutionMode
+from pytest_nnopt.torch_backend.side import ExecutionMode, Side
 from pytest_nnopt.torch_backend.threads import thread_count
 from pytest_nnopt.torch_backend.timing import time_sides
 from pytest_nnopt.units import format_percent, format_seconds
@@ -73,6 +74,10 @@ def models() -> Iterator[tuple[str, nn.Module, torch.Tensor]]:
     yield "two small layers", feed_forward(64, 2).eval(), torch.randn(8, 64)
 
 
+def _pair_of(eager: Side) -> tuple[Side, Side]:
+    return copy_side(eager), compile_copy(eager, CompileStep())
+
+
 def measure_here(way: Way, cache_dir: Path, seed: int) -> Figures:
     """Measure every model in this process."""
     probe_instruction_sets()
@@ -87,7 +92,7 @@ def measure_here(way: Way, cache_dir: Path, seed: int) -> Figures:
             with isolated_compilation(cache_dir=own_cache):
                 count = COPIES if way is Way.COPIES else 1
                 placed = place_copies(
-                    lambda eager=reference: (copy_side(eager), compile_copy(eager, CompileStep())),
+                    partial(_pair_of, reference),
                     count,
                     device=torch.device("cpu"),
                     random=random.Random(seed),

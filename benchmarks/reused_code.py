@@ -52,8 +52,8 @@ def measure(folder: Path, model: str, pairs: int) -> tuple[list[ProcessRecord], 
     with ExitStack() as stack, thread_count(None):
         environment = current_environment(torch.device("cuda"))
         where = partial(next, places(stack))
-        start = partial(MeasuringProcess, launch, test_id, test_id)
-        with Crew(start, where, environment, at_once=1, ahead=1) as crew:
+        start = partial(MeasuringProcess, launch, test_id)
+        with Crew(start, test_id, where, environment, at_once=1, ahead=1) as crew:
             taken = [crew.sample(number, expected=2 * pairs - number) for number in range(2 * pairs)]
     return taken[::2], taken[1::2]
 

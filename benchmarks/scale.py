@@ -122,10 +122,10 @@ def run(*command: str, cwd: Path = ROOT, paths: Sequence[Path] = ()) -> Ended:
         done = subprocess.run(
             launched, cwd=cwd, env=variables, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        status, *measured = json.load(figures)
+        status, seconds, cpu_seconds, peak_bytes = json.load(figures)
     if status != 0:
         raise RuntimeError(f"{command!r} failed:\n{done.stdout[-2000:]}")
-    return Ended(*measured, done.stdout)
+    return Ended(seconds, cpu_seconds, peak_bytes, done.stdout)
 
 
 def read_and_compare(folder: Path, cases: int, peer_paths: Sequence[Path]) -> list[Row]:
@@ -167,7 +167,7 @@ def _run_syrupy(folder: Path, paths: Sequence[Path], *, update: bool = True) -> 
 
 def update_one(folder: Path, cases: int, peer_paths: Sequence[Path]) -> list[Row]:
     """Count the files and bytes that an update of one case's baseline writes."""
-    rows = []
+    rows: list[Row] = []
     _tell("update")
     project = folder / "project" / "baselines"
     with _changes_below(project) as changed:
@@ -231,14 +231,14 @@ def _median_figures(command: Sequence[str]) -> tuple[str, str, str]:
 def _load_clients() -> None:
     """Import what the writers need before they are forked, so that they write and do not import."""
     import psycopg  # noqa: F401
-    import s3fs  # noqa: F401
+    import s3fs  # type: ignore[import-untyped]  # noqa: F401
 
     from pytest_nnopt.history import database, objects  # noqa: F401
 
 
 def write_at_once(urls: dict[str, str], folder: Path, writes: int) -> list[Row]:
     """Let many processes write one entry after the other, and count what is there in the end."""
-    rows = []
+    rows: list[Row] = []
     _load_clients()
     for kind, url in urls.items():
         _tell(f"writers {kind}")

@@ -29,7 +29,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "integration"))
 
-from planted_model import Branches, Tower
+from planted_model import Branches, Tower  # type: ignore[import-not-found]
 
 from pytest_nnopt.session.records import record_compile
 from pytest_nnopt.torch_backend import compiling, counters

@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ class _Hooks:
         self._recorder = recorder
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collection(self) -> Iterator[None]:
+    def pytest_collection(self) -> Generator[None, object, object]:
         """Write how long collecting takes, and watch what comes after it."""
         start = time.monotonic()
         result = yield
@@ -116,7 +116,7 @@ class _Hooks:
         return result
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[object]:
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Write how long the test takes."""
         start = time.monotonic()
         self._recorder.depth += 1
@@ -158,6 +158,6 @@ def _watch(recorder: Recorder) -> None:
             found = vars(owner)[attribute]
             what = f"{name} starts" if attribute == "__init__" else attribute
             if isinstance(found, cached_property):
-                found.func = recorder.watched(what, found.func)  # type: ignore[misc]
+                found.func = recorder.watched(what, found.func)
             else:
                 setattr(owner, attribute, recorder.watched(what, found))

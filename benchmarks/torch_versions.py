@@ -79,8 +79,8 @@ def _report(python: Path) -> dict[str, Any]:
     probed = subprocess.run([python, __file__, "--probe"], env=settings, capture_output=True, text=True, check=True)
     if tests.returncode:
         print(tests.stdout, tests.stderr, file=sys.stderr)
-    summary = [line.strip("= ") for line in tests.stdout.splitlines() if line.strip()][-1:] or ["no test ran"]
-    summary = summary[0].partition(" in ")[0]
+    lines = [line.strip("= ") for line in tests.stdout.splitlines() if line.strip()]
+    summary = (lines[-1] if lines else "no test ran").partition(" in ")[0]
     return {**json.loads(probed.stdout.splitlines()[-1]), "tests": summary, "failed": tests.returncode != 0}
 
 

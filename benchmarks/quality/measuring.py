@@ -127,13 +127,14 @@ def eager_side(make: Make, elements: int, device: torch.device) -> Side:
 
 def time_alone(side: Side, device: torch.device) -> tuple[float, ...]:
     """Time calls of one side by itself, round after round, for about ``ALONE_SECONDS``."""
-    run, finish = timed_call(side), torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+    run = timed_call(side)
 
     def time_calls(calls: int) -> float:
         start = time.perf_counter()
         for _ in range(calls):
             run()
-        finish()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         return (time.perf_counter() - start) / calls
 
     with side.mode.active():
