@@ -257,7 +257,7 @@ CODE_COUNTERS = ("generated_kernels", "external_kernels", "bytes_accessed")
 """Judged figures of generated code, in the order in which they are told."""
 
 TIMED_CHOICES = "timed_choices"
-"""The counter of what the compiler settled by timing alternatives: where there is any, chance has a say in the code."""
+"""The counter of choices that the compiler made by timing: where there is any, chance has a say in the code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,11 +300,9 @@ class CompileFacts:
         return self.attempts[-1].description if self.attempts and self.attempts[-1].error is None else None
 
     @property
-    def chosen_code(self) -> Mapping[str, int]:
-        """The judged figures of generated code where the compiler chose by timing what it generated; else none."""
-        if not self.counters.get(TIMED_CHOICES):
-            return {}
-        return {name: self.counters[name] for name in CODE_COUNTERS if name in self.counters}
+    def code(self) -> Mapping[str, int]:
+        """The judged figures of generated code, and how much of it was chosen by timing."""
+        return {name: self.counters[name] for name in (*CODE_COUNTERS, TIMED_CHOICES) if name in self.counters}
 
 
 @dataclass(frozen=True, slots=True)

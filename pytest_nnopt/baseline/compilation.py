@@ -36,7 +36,7 @@ class CompileLevel:
 
 
 def generated_code(processes: Iterable[ProcessRecord]) -> tuple[Mapping[str, int], ...]:
-    """Return the figures of the code that each process compiled anew, where the compiler chose by timing."""
+    """Return the figures of the code of each process that compiled anew."""
     return tuple(process.code for process in processes if process.code)
 
 
@@ -74,4 +74,5 @@ def _comparable(
             if record is None or there is None or environment.differences(there, required):
                 continue
             code = tuple(environment.differences(there, environment.code_fields))
-            yield CompileLevel(record, name, code), recording.recorded.timestamp()
+            further = generated_code(recording.evidence.timing)
+            yield CompileLevel(record, name, code, further), recording.recorded.timestamp()

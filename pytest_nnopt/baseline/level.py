@@ -63,7 +63,8 @@ def with_recording(before: Sequence[Recording], new: Recording, *, replaces: boo
     is_new_level = replaces and bool(new.evidence.timing)
     earlier = [] if is_new_level else _needed(same, MOST_PROCESSES - len(new.evidence.timing))
     others = [recording for recording in before if recording.environment != new.environment]
-    return (*others, *map(_times_alone, earlier), completed)
+    keeps_code = not (replaces and new.evidence.compile is not None)
+    return (*others, *(_times_alone(recording, keeps_code=keeps_code) for recording in earlier), completed)
 
 
 def _completed(evidence: Evidence, earlier: Sequence[Recording]) -> Evidence:
@@ -85,8 +86,12 @@ def _needed(recordings: Sequence[Recording], processes: int) -> list[Recording]:
     return needed
 
 
-def _times_alone(recording: Recording) -> Recording:
-    return recording.model_copy(update={"evidence": Evidence(timing=recording.evidence.timing)})
+def _times_alone(recording: Recording, *, keeps_code: bool) -> Recording:
+    """Return a recording with nothing but its times, and what was compiled to be timed unless that is another code."""
+    timing = recording.evidence.timing
+    if not keeps_code:
+        timing = tuple(process.model_copy(update={"code": {}}) for process in timing)
+    return recording.model_copy(update={"evidence": Evidence(timing=timing)})
 
 
 def unused_recordings(store: BaselineSource, case_id: str, environment: Environment) -> str:

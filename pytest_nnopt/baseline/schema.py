@@ -70,7 +70,7 @@ class ProcessRecord(Record):
         host_loop_seconds: a fixed loop of the interpreter on the core that launched; None on a CPU, where both sides
             left the pace to the GPU, and where there was no core to choose.
         kernels: the candidate's kernels by name; empty on a CPU.
-        code: figures of the code generated here, by name, where the compiler chose by timing; empty where it did not.
+        code: figures of the code generated here, by name; empty where it was loaded, as on a CPU, or is not known.
         concerns: what on the machine spoke against timing: a sentence by kind.
         base: what was measured of the base beside it; None unless two revisions were compared.
     """

@@ -240,7 +240,12 @@ class CaseRun:
         lock = self._exclusively(device) if turn is None else contextlib.nullcontext()
         with lock, torch_kept_quiet():
             timed = self._time_sides(candidate, plan, turn=turn, has_kernels=has_kernels)
-            return record_process(timed, self.built.facts)
+            return record_process(timed, self.compiled_anew)
+
+    @property
+    def compiled_anew(self) -> CompileFacts | None:
+        """How a measuring process compiled the candidate; None on a CPU, where it loads what the run compiled."""
+        return None if device_of(self.reference).type == "cpu" else self.built.facts
 
     def _time_sides(
         self,

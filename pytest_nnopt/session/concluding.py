@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from pytest_nnopt.verdict import Question
 
 
+_THREADS_OF_MANY_CORES = 4
+"""Threads that torch computes with by default where another process may import while this one compiles."""
+
+
 def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseMessage:
     """Measure what is left of a case, judge it, and say what becomes of its evidence.
 
@@ -97,8 +101,8 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
 
     This process does not count: it has compiled, compared and run other tests, and times differently from one that
     has not. Only where no process can be started is it measured instead. While this process compiles and compares,
-    the first of the others is on its way. While that one builds, this one looks at everything else, and where cores are
-    left those expected next are on their way, too.
+    the first of the others is on its way, and where there are many cores that of the next test as well. While the first
+    builds, this one looks at everything else, and where cores are left those expected next are on their way, too.
 
     Returns:
         what was measured, and why it ended early.
@@ -124,6 +128,8 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
             variables=gate.variables,
         ) as crew:
             crew.prepare(1)
+            if default_threads() >= _THREADS_OF_MANY_CORES:
+                gate.look_to_next_test(question.device)
             _numerics(run, question)
             if run.built.side is None:
                 return timing, None

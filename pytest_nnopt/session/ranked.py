@@ -135,7 +135,7 @@ class RankedRun(CaseRun):
         plan = replace(plan, block_seconds=BLOCK_SECONDS)
         with self._exclusively(device), torch_kept_quiet():
             timed = self._time_sides(candidate, plan, has_kernels=has_kernels, team=self.team)
-        return join_processes(self.team.gather(record_process(timed, self.built.facts)))
+        return join_processes(self.team.gather(record_process(timed, self.compiled_anew)))
 
     @cached_property
     def memory(self) -> MemoryRecord | None:

@@ -36,7 +36,7 @@ def record_process(timed: Timed, facts: CompileFacts | None = None) -> ProcessRe
 
     Args:
         timed: what was measured.
-        facts: how the candidate was compiled in this process, where that is known.
+        facts: how the candidate was compiled, where this process compiled it anew.
     """
     sample = timed.sample
     variants = tuple(sample.calls_per_block)
@@ -52,7 +52,7 @@ def record_process(timed: Timed, facts: CompileFacts | None = None) -> ProcessRe
         waiting=tuple(sorted(side.value for side in timed.waiting)),
         host_loop_seconds=timed.host_loop_seconds,
         kernels={} if timed.device is None else _kernels(timed.device),
-        code={} if facts is None else dict(facts.chosen_code),
+        code={} if facts is None else dict(facts.code),
         concerns={concern.kind.value: concern.text for concern in timed.concerns},
     )
 

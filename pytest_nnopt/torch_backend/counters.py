@@ -37,9 +37,8 @@ _CACHE_COUNTERS = {
     "autograd_cache_bypasses": ("aot_autograd", "autograd_cache_bypass"),
 }
 
-_TIMED = ("pad_mm_bench", "select_algorithm_autotune")
-"""What inductor settles by timing, so that chance has a say in which kernels it generates: whether to pad a matrix
-product's operands, and which implementation of a product it takes."""
+_CHOSEN_IMPLEMENTATIONS = "select_algorithm_autotune"
+"""How many products were implemented in the way that was the fastest when inductor timed them."""
 
 
 def collect_facts(run: Callable[[], object]) -> CompileFacts:
@@ -105,7 +104,7 @@ class CompileObserver:
             figures["nodes_before_fusion"] = nodes
         if self._heard.fused_nodes:
             figures["fused_nodes"] = sum(self._heard.fused_nodes)
-        if chosen := sum(counted["inductor"][name] for name in _TIMED):
+        if chosen := self._heard.padding_choices + counted["inductor"][_CHOSEN_IMPLEMENTATIONS]:
             figures[TIMED_CHOICES] = chosen
         if accessed := inductor_metrics.num_bytes_accessed - self._start.bytes_accessed:
             figures["bytes_accessed"] = accessed
@@ -120,6 +119,7 @@ class _Heard:
         self.graph_ops: Counter[str] = Counter()
         self.cudagraph_skips: list[GraphBreak] = []
         self.fused_nodes: list[int] = []
+        self.padding_choices = 0
 
     def graph(self, _output_graph: object, graph: torch.fx.GraphModule, *_args: object, **_kwargs: object) -> None:
         self.graph_ops.update(_op_name(node) for node in graph.graph.nodes if node.op.startswith("call_"))
@@ -135,6 +135,9 @@ class _Heard:
 
     def cudagraph_skip(self, message: object) -> None:
         self.cudagraph_skips.append(cudagraph_skip(str(message)))
+
+    def padding_choice(self, *_args: object, **_kwargs: object) -> None:
+        self.padding_choices += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ LEAST_CALLS, MOST_CALLS = 20, 100
 PROFILED_SECONDS = 0.1
 """Time for more calls than the fewest."""
 
+MOST_PROFILED_SECONDS = 5.0
+"""Time after which fewer calls are profiled than that, one of each copy at least: long calls hold many kernels."""
+
 WARMUP_CALLS = 3
 """Calls before profiling, so that nothing is allocated, compiled or recorded for the first time under the profiler."""
 
@@ -102,10 +105,9 @@ def profile_kernels(
         MeasurementError: the profiler saw no device work: the callable runs elsewhere, or another profiler is attached;
             or it wrote a trace that cannot be read.
     """
-    wanted = max(_count_calls(copy, device) for copy in copies)
+    calls = _calls_of_each(max(_warm_seconds(copy, device) for copy in copies), len(copies))
     if team is not None:
-        wanted = round(team.largest(wanted))
-    calls = max(LEAST_CALLS, wanted // len(copies))
+        calls = round(team.largest(calls))
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with profiler_kept_quiet(), torch.profiler.profile(activities=activities) as profiler:
         for copy in copies:
@@ -121,16 +123,22 @@ def profile_kernels(
     return summarise_events(events, calls * len(copies))
 
 
-def _count_calls(call: Callable[[], object], device: torch.device) -> int:
-    """Warm up and return how many calls are worth profiling."""
+def _warm_seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Warm up and return what a call takes."""
     for _ in range(WARMUP_CALLS):
         call()
     torch.cuda.synchronize(device)
     start = time.perf_counter()
     call()
     torch.cuda.synchronize(device)
-    seconds = max(time.perf_counter() - start, 1e-6)
-    return min(MOST_CALLS, max(LEAST_CALLS, round(PROFILED_SECONDS / seconds)))
+    return max(time.perf_counter() - start, 1e-6)
+
+
+def _calls_of_each(seconds: float, copies: int) -> int:
+    """Return how many calls of each copy are worth profiling, where a call takes so long."""
+    wanted = min(MOST_CALLS, round(PROFILED_SECONDS / seconds)) // copies
+    affordable = int(MOST_PROFILED_SECONDS / (seconds * copies))
+    return max(1, min(affordable, max(LEAST_CALLS, wanted)))
 
 
 def _trace_of(profiler: Any) -> Sequence[Mapping[str, Any]]:

@@ -16,6 +16,8 @@ import torch.fx
 
 _METRICS_KEPT = 65_536
 _SKIP = "log_cudagraph_skip_and_bump_counter"
+_PADDING_CHOICES = "set_cached_should_pad", "set_cached_padding_plan"
+"""What keeps the result of timing with and without padding; it goes by the second name in releases to come."""
 
 
 class Listener(Protocol):
@@ -34,6 +36,9 @@ class Listener(Protocol):
 
     def cudagraph_skip(self, message: object) -> None:
         """Hear why a graph was not recorded as a CUDA graph."""
+
+    def padding_choice(self, *_args: object, **_kwargs: object) -> None:
+        """Hear that it was timed whether a matrix product is faster with its operands padded."""
 
 
 @contextlib.contextmanager
@@ -57,6 +62,7 @@ def tells_cudagraph_skips() -> bool:
 def _taps(listener: Listener) -> Iterator[contextlib.AbstractContextManager[None]]:
     from torch._dynamo.output_graph import OutputGraph
     from torch._inductor.codecache import PyCodeCache
+    from torch._inductor.fx_passes import pad_mm
     from torch._inductor.graph import GraphLowering
     from torch._inductor.scheduler import Scheduler
 
@@ -66,6 +72,8 @@ def _taps(listener: Listener) -> Iterator[contextlib.AbstractContextManager[None
         yield _replaced(GraphLowering, "save_output_code", staticmethod(listener.codes.append))
     else:  # torch 2.4
         yield _before(PyCodeCache, "load_by_key_path", listener.module)
+    for name in _PADDING_CHOICES:
+        yield _before(pad_mm, name, listener.padding_choice)
     for module in _modules_with(_SKIP):
         yield _before(module, _SKIP, listener.cudagraph_skip)
 

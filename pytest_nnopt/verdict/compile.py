@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_nnopt.baseline.compilation import generated_code
 from pytest_nnopt.model import Check, CheckName, CompileFacts, CompileStatus, Outcome
 from pytest_nnopt.verdict.choices import is_beyond_chance
-from pytest_nnopt.verdict.counters import BYTES, describe_places, judged_figures
+from pytest_nnopt.verdict.counters import BYTES, code_figures, describe_places, judged_figures
 from pytest_nnopt.verdict.question import without_baseline
 
 if TYPE_CHECKING:
@@ -105,6 +105,33 @@ def _uncounted(question: Question, facts: CompileFacts) -> Check | None:
     return Check(CheckName.COMPILE, Outcome.INCONCLUSIVE, reason, details=_attempts(facts))
 
 
+def wants_further_compilations(question: Question, timing: Sequence[ProcessRecord]) -> bool:
+    """Whether all processes generated more than before, and still too few for chance to be no reason.
+
+    The run's own compilation, which is not at hand, is taken to be like theirs: where it is not, nothing has grown.
+    """
+    compilations = generated_code(timing)
+    if not compilations or CheckName.COMPILE not in question.asked:
+        return False
+    figures = code_figures(compilations, question.compilation, question.config.limits.memory)
+    return any(figure.has_grown and _may_be_chance(question, figure, besides=1) for figure in figures)
+
+
+def chosen_otherwise(question: Question, facts: CompileFacts, timing: Sequence[ProcessRecord]) -> list[str]:
+    """Name the figures in which this run's own code differs from the baseline's where chance could be why.
+
+    Whatever else was measured of that code, such as its memory, may differ for the same reason.
+    """
+    limits, further = question.config.limits, generated_code(timing)
+    figures = code_figures([facts.counters, *further], question.compilation, limits.memory)
+    return [figure.own_change for figure in figures if figure.now != figure.before and _is_open(question, figure)]
+
+
+def _is_open(question: Question, figure: Figure) -> bool:
+    """Whether nobody can tell if a figure of generated code is another one than before."""
+    return figure.is_by_chance and (not figure.has_moved or _may_be_chance(question, figure))
+
+
 def _left_to_chance(question: Question, figures: Sequence[Figure]) -> Check | None:
     """Return the answer where more was generated than before, and chance could be why; None where there is none."""
     grown = [figure for figure in figures if figure.has_grown and _may_be_chance(question, figure)]
@@ -114,18 +141,30 @@ def _left_to_chance(question: Question, figures: Sequence[Figure]) -> Check | No
         f"{'; '.join(figure.comparison(question.level_name) for figure in grown)}; "
         "the compiler chose by timing what it generated, which could explain it"
     )
-    remedy = (
-        "look at latency and device_time, for which further processes compile anew: they count here as well; or leave "
-        "less to chance, such as by options={'shape_padding': False} or a mode without max-autotune"
-    )
     news = [line for figure in grown for line in _shown(_news(figure))]
-    return Check(CheckName.COMPILE, Outcome.INCONCLUSIVE, reason, details=tuple(news), remedy=remedy)
+    return Check(CheckName.COMPILE, Outcome.INCONCLUSIVE, reason, details=(*news, _how_to_tell(question)))
 
 
-def _may_be_chance(question: Question, figure: Figure) -> bool:
-    """Whether the compiler's choices by timing could be why a figure moved in all compilations that were seen."""
-    seen = 1 + len(figure.further), 1 + len(figure.further_before)
-    return figure.is_by_chance and not is_beyond_chance(*seen, question.plan)
+def _how_to_tell(question: Question) -> str:
+    """Say what would tell a change of generated code from chance."""
+    settled = "leave less to chance, as by a mode without max-autotune or options={'shape_padding': False}, and compare"
+    if question.device == "cpu":
+        return f"{settled} with a recording made like that"
+    if question.base is not None:
+        return f"with --nnopt-against-mode=pair further processes compile both revisions anew; or {settled} again"
+    return f"each process that measures latency or device_time compiles anew, and counts; or {settled} again"
+
+
+def _may_be_chance(question: Question, figure: Figure, *, besides: int = 0) -> bool:
+    """Whether the compiler's choices by timing could be why a figure moved in all compilations that were seen.
+
+    Args:
+        question: whose false alarms count.
+        figure: what has moved.
+        besides: compilations of this run that the figure does not know of.
+    """
+    now, before = figure.compilations
+    return figure.is_by_chance and not is_beyond_chance(now + besides, before, question.plan)
 
 
 def _trouble_with(question: Question, facts: CompileFacts, figures: Sequence[Figure]) -> _Trouble | None:

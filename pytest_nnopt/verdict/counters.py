@@ -7,8 +7,8 @@ function, code and reason but not by line number, so code that moved is not new.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -66,37 +66,67 @@ class Figure:
     @property
     def has_grown(self) -> bool:
         """Whether the figure is beyond its tolerance above the baseline's, in every compilation."""
-        least, most_before = self._least, self._most_before
-        return least is not None and most_before is not None and least > most_before * (1 + self.tolerance)
+        now, before = self._all_now, self._all_before
+        return bool(now and before) and min(now) > max(before) * (1 + self.tolerance)
 
     @property
     def has_fallen(self) -> bool:
         """Whether the figure is beyond its tolerance below the baseline's, in every compilation."""
-        if self.now is None or self.before is None:
-            return False
-        return max((self.now, *self.further)) < min((self.before, *self.further_before)) * (1 - self.tolerance)
+        now, before = self._all_now, self._all_before
+        return bool(now and before) and max(now) < min(before) * (1 - self.tolerance)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether it has grown or fallen."""
+        return self.has_grown or self.has_fallen
+
+    @property
+    def varies(self) -> bool:
+        """Whether compilations of this run differ in it."""
+        return len(set(self._all_now)) > 1
+
+    @property
+    def compilations(self) -> tuple[int, int]:
+        """How many compilations the figure is known of, in this run and in the baseline."""
+        return len(self._all_now), len(self._all_before)
 
     @property
     def change(self) -> str:
-        """Both values in words: ``graph breaks 1 → 2``."""
+        """Both values in words, of all compilations those that are nearest to each other: ``graph breaks 1 → 2``."""
+        now, before = self._nearest
+        return f"{self.name} {self._write(before)} → {self._write(now)}"
+
+    @property
+    def own_change(self) -> str:
+        """Both values in words, of this run's own compilation and of the one that the baseline records."""
         return f"{self.name} {self._write(self.before)} → {self._write(self.now)}"
 
     def comparison(self, level: str) -> str:
         """The figure against a level's, as a failure says it: ``2 graph breaks, the baseline has 1``."""
-        return f"{self.counted}, {level} has {self._write(self._most_before)}"
+        return f"{self.counted}, {level} has {self._write(self._nearest[1])}"
 
     @property
     def counted(self) -> str:
-        """The figure of this run in words, the least of all compilations: ``1 graph break``."""
-        return f"{self._write(self._least)} {_singular(self.name) if self._least == 1 else self.name}"
+        """The figure of this run in words: ``1 graph break``."""
+        now = self._nearest[0]
+        return f"{self._write(now)} {_singular(self.name) if now == 1 else self.name}"
 
     @property
-    def _least(self) -> int | None:
-        return None if self.now is None else min((self.now, *self.further))
+    def _all_now(self) -> tuple[int, ...]:
+        return () if self.now is None else (self.now, *self.further)
 
     @property
-    def _most_before(self) -> int | None:
-        return None if self.before is None else max((self.before, *self.further_before))
+    def _all_before(self) -> tuple[int, ...]:
+        return () if self.before is None else (self.before, *self.further_before)
+
+    @property
+    def _nearest(self) -> tuple[int | None, int | None]:
+        """The values of this run and of the baseline that a change is told by."""
+        if self.has_grown:
+            return min(self._all_now), max(self._all_before)
+        if self.has_fallen:
+            return max(self._all_now), min(self._all_before)
+        return self.now, self.before
 
     def _write(self, value: int | None) -> str:
         if value is None:
@@ -105,11 +135,7 @@ class Figure:
 
 
 def judged_figures(
-    facts: CompileFacts,
-    level: CompileLevel | None,
-    *,
-    bytes_tolerance: float,
-    further: Sequence[Mapping[str, int]] = (),
+    facts: CompileFacts, level: CompileLevel | None, *, bytes_tolerance: float, further: Sequence[Mapping[str, int]]
 ) -> list[Figure]:
     """Return the figures that may not grow against the baseline, those of generated code where it is comparable.
 
@@ -119,7 +145,8 @@ def judged_figures(
         bytes_tolerance: tolerated growth of the bytes accessed, as a fraction.
         further: figures of generated code, by name, of further compilations of this run.
     """
-    return [*graph_figures(facts, level), *_code_figures(facts, level, bytes_tolerance, further)]
+    code = code_figures([facts.counters, *further], level, bytes_tolerance)
+    return [*graph_figures(facts, level), *(_named(figure, facts, level) for figure in code)]
 
 
 def graph_figures(facts: CompileFacts, level: CompileLevel | None) -> list[Figure]:
@@ -216,30 +243,45 @@ def _placed(
     )
 
 
-def _code_figures(
-    facts: CompileFacts, level: CompileLevel | None, bytes_tolerance: float, further: Sequence[Mapping[str, int]]
-) -> Iterator[Figure]:
+def code_figures(
+    compilations: Sequence[Mapping[str, int]], level: CompileLevel | None, bytes_tolerance: float
+) -> list[Figure]:
+    """Return the figures of generated code, where it is comparable.
+
+    Args:
+        compilations: figures by name of each compilation of this run, of one at least.
+        level: what is compared with.
+        bytes_tolerance: tolerated growth of the bytes accessed, as a fraction.
+    """
     if level is None or level.code_differences:
-        return
-    is_by_chance = any(counters.get(TIMED_CHOICES) for counters in (facts.counters, level.record.counters))
-    kernels = {"generated_kernels": "kernels", "external_kernels": "external_kernels"}
-    for name in CODE_COUNTERS:
-        now, before = (getattr(side, kernels.get(name, ""), None) for side in (facts, level.record))
-        yield Figure(
+        return []
+    before = [level.record.counters, *level.further]
+    is_by_chance = any(code.get(TIMED_CHOICES) for code in (*compilations, *before))
+    return [
+        Figure(
             _WORDS.get(name, name.replace("_", " ")),
-            _counted(facts, name),
-            _counted(level.record, name),
-            new=tuple(_additions(now, before)),
+            compilations[0].get(name),
+            level.record.counters.get(name),
             tolerance=bytes_tolerance if name == "bytes_accessed" else 0.0,
             is_by_chance=is_by_chance,
-            further=tuple(code[name] for code in further if name in code),
-            further_before=tuple(code[name] for code in level.further if name in code),
+            further=tuple(code[name] for code in compilations[1:] if name in code),
+            further_before=tuple(code[name] for code in before[1:] if name in code),
         )
+        for name in CODE_COUNTERS
+    ]
+
+
+def _named(figure: Figure, facts: CompileFacts, level: CompileLevel | None) -> Figure:
+    """Return a figure of generated code with the kernels that are new in this run's own compilation."""
+    kernels = {"generated kernels": "kernels", "external kernels": "external_kernels"}.get(figure.name)
+    if level is None or kernels is None:
+        return figure
+    return replace(figure, new=tuple(_additions(getattr(facts, kernels), getattr(level.record, kernels))))
 
 
 def _counted(side: CompileFacts | CompileRecord, name: str) -> int | None:
     """Return a figure by name, which is a field or one of the counters; None where it is unknown."""
-    value = getattr(side, name, None) if name not in CODE_COUNTERS else None
+    value = getattr(side, name, None)
     return value if isinstance(value, int) else side.counters.get(name)
 
 

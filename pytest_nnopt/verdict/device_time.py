@@ -71,7 +71,7 @@ def check_device_time(
     if launched.has_grown and (launched.is_certain or decision.outcome is not Outcome.FAILED):
         outcome = Outcome.FAILED if launched.is_certain else Outcome.INCONCLUSIVE
         reason = launched.describe(level)
-        return Check(CheckName.DEVICE_TIME, outcome, reason, decision.change, 0.0, limit, None, details)
+        return Check(CheckName.DEVICE_TIME, outcome, reason, decision.change, 0.0, limit, decision.interval, details)
     interval = decision.interval
     reason = (
         f"device time {format_percent(decision.change, signed=True)} against {level} "
@@ -160,20 +160,17 @@ class Launches:
         fewest: of any process now.
         most_before: of any process of the baseline.
         processes: how many there are now.
+        has_grown: whether every process launches more than any of the baseline's did.
+        is_certain: whether there are so many processes that chance would hardly make all of them do that.
         next_look: how many would settle whether more are launched; None where that is settled, or no look is left.
-        is_certain: whether chance would hardly make all processes launch more.
     """
 
     fewest: float
     most_before: float
     processes: int
-    next_look: int | None
+    has_grown: bool
     is_certain: bool
-
-    @property
-    def has_grown(self) -> bool:
-        """Whether every process launches more than any of the baseline's did."""
-        return self.fewest > self.most_before + _SAME_LAUNCHES
+    next_look: int | None
 
     def describe(self, level: str) -> str:
         """Say how many more are launched, and where chance could be why, that."""
@@ -181,22 +178,19 @@ class Launches:
         if self.is_certain:
             return words
         seen = format_count(self.processes, "process has", "processes have")
-        return f"{words}, but {seen} seen it, and what the compiler chooses by timing could explain it"
+        return f"{words}, but {seen} seen it, and chance could explain it, as where the compiler chooses by timing"
 
 
 def compare_launches(
     now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], plan: SequentialPlan = DEFAULT_PLAN
 ) -> Launches:
     """Compare how many kernels are launched per call; arguments as of ``check_device_time``."""
-    fewest, most_before = (
-        pick(process.launches for process in some if process.launches is not None)
-        for pick, some in ((min, now), (max, before))
-    )
+    fewest = min(process.launches for process in now if process.launches is not None)
+    most_before = max(process.launches for process in before if process.launches is not None)
+    has_grown = fewest > most_before + _SAME_LAUNCHES
     is_certain = is_beyond_chance(len(now), len(before), plan)
-    launched = Launches(fewest, most_before, len(now), None, is_certain)
-    if is_certain or not launched.has_grown:
-        return launched
-    return replace(launched, next_look=plan.next_look(len(now)))
+    next_look = plan.next_look(len(now)) if has_grown and not is_certain else None
+    return Launches(fewest, most_before, len(now), has_grown, is_certain, next_look)
 
 
 def _kernels(processes: Sequence[ProcessRecord]) -> Mapping[str, KernelRecord]:

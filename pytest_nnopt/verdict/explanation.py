@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_nnopt.baseline.compilation import generated_code
 from pytest_nnopt.model import Variant
 from pytest_nnopt.units import format_percent, format_seconds
 from pytest_nnopt.verdict.counters import explaining_figures, judged_figures, kernel_changes, operation_changes
@@ -15,7 +16,6 @@ from pytest_nnopt.verdict.growth import memory_growths
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.compilation import CompileLevel
     from pytest_nnopt.baseline.schema import ProcessRecord
-    from pytest_nnopt.model import CompileFacts
     from pytest_nnopt.verdict.question import Observed, Question
 
 _SHOWN_LINES = 8
@@ -39,7 +39,7 @@ def explain_slowdown(question: Question, observed: Observed) -> tuple[str, ...]:
         lines for people, never empty.
     """
     level = question.compilation
-    moved = [] if level is None else _compile_changes(observed.compile, level)
+    moved = [] if level is None else _compile_changes(observed, level)
     moved += _device_changes(question, observed)
     moved += _memory_changes(question, observed)
     compared = _compared_parts(question, observed)
@@ -52,19 +52,24 @@ def explain_slowdown(question: Question, observed: Observed) -> tuple[str, ...]:
     return (f"nothing structural moved ({', '.join(compared)} are as before): suspect the machine or a library first",)
 
 
-def _compile_changes(facts: CompileFacts, level: CompileLevel) -> list[str]:
-    """Name the counters that moved, with the new places behind them, then the kernels and the operations."""
-    lines = []
-    for figure in [*judged_figures(facts, level, bytes_tolerance=0.0), *explaining_figures(facts, level)]:
+def _compile_changes(observed: Observed, level: CompileLevel) -> list[str]:
+    """Name the counters that moved, with the new places behind them, then the kernels and the operations.
+
+    Where compilations of this run differ, the kernels of its own are no reason of times that were measured elsewhere.
+    """
+    lines, facts = [], observed.compile
+    judged = judged_figures(facts, level, bytes_tolerance=0.0, further=generated_code(observed.timing))
+    for figure in [*judged, *explaining_figures(facts, level)]:
         places = () if figure.name in ("generated kernels", "external kernels") else figure.new[:_SHOWN_PLACES]
-        if figure.has_grown or figure.has_fallen:
+        if figure.has_moved:
             lines.append(figure.change)
         elif places:
             lines.append(f"{figure.name}: as many as before, but not the same")
         lines += [
             f"  new: {place.partition(_LINE_END)[0]}" for place in places
         ]  # the check of compilation says the rest
-    return [*lines, *kernel_changes(facts, level), *operation_changes(facts, level)]
+    kernels = [] if any(figure.varies for figure in judged) else kernel_changes(facts, level)
+    return [*lines, *kernels, *operation_changes(facts, level)]
 
 
 def _device_changes(question: Question, observed: Observed) -> list[str]:
@@ -102,7 +107,7 @@ def _compared_parts(question: Question, observed: Observed) -> list[str]:
     parts: list[str] = []
     if level is not None:
         figures = [
-            *judged_figures(observed.compile, level, bytes_tolerance=0.0),
+            *judged_figures(observed.compile, level, bytes_tolerance=0.0, further=generated_code(observed.timing)),
             *explaining_figures(observed.compile, level),
         ]
         known = {figure.name for figure in figures if figure.is_known}

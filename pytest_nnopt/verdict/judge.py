@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
-from pytest_nnopt.verdict.compile import check_compile, is_nothing_compiled
+from pytest_nnopt.verdict.compile import check_compile, chosen_otherwise, is_nothing_compiled
 from pytest_nnopt.verdict.device_time import check_device_time, with_kernels
 from pytest_nnopt.verdict.explanation import explain_slowdown
 from pytest_nnopt.verdict.fitness import find_unsoundness
@@ -89,7 +89,7 @@ def _growth_checks(question: Question, observed: Observed) -> list[Check]:
     kernels_before = with_kernels(level.timing) if level is not None else []
     checks: list[Check | None] = []
     if observed.memory is not None and CheckName.MEMORY in question.asked:
-        checks.append(_memory_check(question, observed.memory))
+        checks.append(_unless_chosen(_memory_check(question, observed.memory), question, observed))
     if observed.compile_time is not None and CheckName.COMPILE_TIME in question.asked:
         checks.append(_compile_time_check(question, observed.compile_time))
     if kernels and CheckName.DEVICE_TIME in question.asked:
@@ -111,6 +111,17 @@ def _memory_check(question: Question, memory: MemoryRecord) -> Check | None:
         return check and replace(check, details=(*check.details, elsewhere.description))
     check = None if before is None else check_memory(memory, before, limit, question.level_name)
     return check or without_part(question, CheckName.MEMORY, limit, None, "memory")
+
+
+def _unless_chosen(check: Check | None, question: Question, observed: Observed) -> Check | None:
+    """Leave a failure open where it is of code that the compiler chose by timing and may not choose again."""
+    if check is None or check.outcome is not Outcome.FAILED:
+        return check
+    changes = chosen_otherwise(question, observed.compile, observed.timing)
+    if not changes:
+        return check
+    why = f"the compiler chose by timing what it generated ({', '.join(changes)}), which could explain it"
+    return replace(check, outcome=Outcome.INCONCLUSIVE, reason=f"{check.reason}; {why}")
 
 
 def _compile_time_check(question: Question, time: CompileTime) -> Check | None:

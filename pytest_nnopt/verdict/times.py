@@ -19,6 +19,7 @@ from pytest_nnopt.verdict.absolute import (
     host_shift,
 )
 from pytest_nnopt.verdict.choices import describe_choices
+from pytest_nnopt.verdict.compile import wants_further_compilations
 from pytest_nnopt.verdict.device_time import compare_launches, decide_device_time, with_kernels
 from pytest_nnopt.verdict.estimates import estimate_of, shift_since
 from pytest_nnopt.verdict.imported import describe_imported
@@ -54,8 +55,14 @@ def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int
         _next_look(absolute) + bare if question.changed_work else _next_look(_decide_latency(question, timing)),
         _device_look(question, timing) + len(timing) - len(with_kernels(timing)),
         confirming_look(absolute) + bare,
+        _compiling_look(question, timing),
     ]
     return max(1, len(timing), *(min(look, question.plan.max_processes) for look in looks))
+
+
+def _compiling_look(question: Question, timing: Sequence[ProcessRecord]) -> int:
+    """Return how many processes would tell more about generated code; 0 where it is settled, or no look is left."""
+    return (question.plan.next_look(len(timing)) or 0) if wants_further_compilations(question, timing) else 0
 
 
 def _next_look(decision: Decision | None) -> int:

@@ -119,7 +119,7 @@ def _time_rows(case: CaseResult, level: Evidence, outcomes: dict[CheckName, str]
         _row("time over eager's", None, before, here, _ratio, latency, growth=_growth_of_ratio(before, here)),
         _row("time per call", _median(case.timing, "reference"), then, now, format_seconds),
         _row("kernels' time per call", None, _device(level.timing), _device(case.timing), format_seconds, kernels),
-        _row("kernels launched", None, _launches(level.timing), _launches(case.timing), _count, kernels),
+        _row("kernels launched", None, _launches(level.timing, max), _launches(case.timing, min), _count, kernels),
         _row("processes measured", None, len(level.timing) or None, len(case.timing) or None, _count, growth=""),
     ]
 
@@ -198,5 +198,7 @@ def _device(timing: Sequence[ProcessRecord]) -> float | None:
     return statistics.fmean(seconds) if seconds else None
 
 
-def _launches(timing: Sequence[ProcessRecord]) -> float | None:
-    return min((process.launches for process in timing if process.launches is not None), default=None)
+def _launches(timing: Sequence[ProcessRecord], pick: Callable[[Sequence[float]], float]) -> float | None:
+    """Return how many kernels are launched per call, of several processes as the check takes them."""
+    known = [process.launches for process in timing if process.launches is not None]
+    return pick(known) if known else None

@@ -9,7 +9,15 @@ import pytest
 from pytest_nnopt.baseline.compilation import CompileLevel, foreign_compilation
 from pytest_nnopt.baseline.schema import CaseBaseline, Evidence
 from pytest_nnopt.baseline.store import BaselineStore
-from tests.builders import CASE_ID, RECORDED, make_compile_record, make_environment, make_evidence, make_recording
+from tests.builders import (
+    CASE_ID,
+    RECORDED,
+    make_compile_record,
+    make_environment,
+    make_evidence,
+    make_process,
+    make_recording,
+)
 
 HERE = make_environment(isa="AVX2")
 
@@ -45,6 +53,16 @@ def test_other_instructions_keep_generated_code_from_being_compared(store: Basel
     name = record(store, 7, cpu="Other", isa="AVX512", threads=4)
     level = found(store)
     assert level == CompileLevel(make_compile_record(graphs=7), name, ("isa: AVX512 → AVX2", "threads: 4 → 2"))
+
+
+def test_what_its_processes_compiled_belongs_to_it(store: BaselineStore) -> None:
+    there = make_environment(isa="AVX2", cpu="Other")
+    compiled = make_process().model_copy(update={"code": {"generated_kernels": 6}})
+    evidence = Evidence(timing=(compiled, make_process()), compile=make_compile_record())
+    store.write(there, CaseBaseline(case=CASE_ID, recordings=(make_recording(there, evidence),)))
+    level = found(store)
+    assert level is not None
+    assert level.further == ({"generated_kernels": 6},)
 
 
 @pytest.mark.parametrize(

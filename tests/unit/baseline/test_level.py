@@ -21,6 +21,7 @@ from tests.builders import (
     make_compile_record,
     make_environment,
     make_evidence,
+    make_process,
     make_recording,
     make_timing,
 )
@@ -174,6 +175,16 @@ class TestWithRecording:
         first, second, last = self.join(WHOLE, WHOLE, WHOLE)
         assert first.evidence == second.evidence == Evidence(timing=WHOLE.timing)
         assert last.evidence == WHOLE
+
+    @pytest.mark.parametrize(("replaces", "is_kept"), [(False, True), (True, False)])
+    def test_another_compilation_is_not_compared_with_what_was_compiled_before(
+        self, replaces: bool, is_kept: bool
+    ) -> None:
+        compiled = make_process().model_copy(update={"code": {"generated_kernels": 6}})
+        before, now = Evidence(timing=(compiled,)), Evidence(compile=make_compile_record(graphs=7))
+        level = level_of(self.join(before, now, replaces=replaces))
+        assert level is not None
+        assert level.timing == (compiled if is_kept else make_process(),)
 
     def test_a_recording_without_times_leaves_no_trace_once_it_is_not_the_newest(self) -> None:
         recordings = self.join(WHOLE, Evidence(compile=make_compile_record(graphs=7)), WHOLE)

@@ -110,6 +110,14 @@ def test_a_speedup_that_is_asked_for_leaves_both_sides_and_random_numbers_as_the
     run.close()
 
 
+def test_on_a_cpu_measuring_processes_load_what_the_run_compiled() -> None:
+    model = torch.nn.ReLU()
+    for device, is_anew in (("cpu", False), ("meta", True)):
+        run = CaseRun(PairRequest(model, (torch.ones(2, device=device),), candidate=torch.relu), CaseConfig())
+        assert (run.compiled_anew is not None) is is_anew
+        run.close()
+
+
 @pytest.mark.parametrize("error", [MeasurementError("no compile time"), torch.cuda.OutOfMemoryError("no room")])
 def test_what_fails_ahead_of_time_is_left_for_later(error: Exception) -> None:
     looks = []

@@ -63,6 +63,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
         log.append("times")
         return (), None
 
+    monkeypatch.setattr(concluding, "default_threads", lambda: 1)
     monkeypatch.setattr(concluding, "hired_crew", hire)
     monkeypatch.setattr(concluding, "gather_timing", gather)
     return log
@@ -94,6 +95,15 @@ def test_that_of_the_next_test_comes_behind_all_of_this_one(log: Log) -> None:
     time_case(log)
     assert log[3].endswith("on their way")
     assert log[4:] == [f"one for the next test on {make_question().device}", "everything else", "times"]
+
+
+def test_that_of_the_next_test_imports_while_this_one_compiles_where_there_are_cores(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concluding, "default_threads", lambda: 4)
+    time_case(log)
+    following = f"one for the next test on {make_question().device}"
+    assert log[:4] == ["1 on their way", following, "numbers", "one builds"]
 
 
 def test_without_a_candidate_nothing_builds(log: Log) -> None:

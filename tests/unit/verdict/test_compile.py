@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_nnopt.baseline.compilation import CompileLevel
-from pytest_nnopt.baseline.schema import CompileRecord, Evidence, GraphBreakRecord, RecompileRecord
+from pytest_nnopt.baseline.schema import CompileRecord, Evidence, GraphBreakRecord, MemoryRecord, RecompileRecord
 from pytest_nnopt.model import (
     Check,
+    CheckName,
     CompileAttempt,
     CompileFacts,
     CompileStatus,
@@ -16,7 +17,9 @@ from pytest_nnopt.model import (
     Outcome,
     Recompile,
 )
+from pytest_nnopt.statistics.family import plan_for_suite
 from pytest_nnopt.statistics.sequential import SequentialPlan
+from pytest_nnopt.verdict import Observed, judge, wanted_processes
 from pytest_nnopt.verdict.compile import check_compile
 from tests.builders import (
     make_compile_record,
@@ -445,11 +448,11 @@ def fell_back_to(step: str) -> CompileFacts:
 
 def chosen(kernels: int, *further: int, choices: int = 1) -> dict[str, Any]:
     """Make a compilation whose compiler chose by timing, and processes that compiled the same anew."""
-    counters = {"generated_kernels": kernels, "external_kernels": 1, "bytes_accessed": 1000, "timed_choices": choices}
-    return {
-        "counters": {name: count for name, count in counters.items() if count},
-        "timing": [make_process().model_copy(update={"code": {"generated_kernels": count}}) for count in further],
-    }
+    counters, *others = (
+        {"generated_kernels": count, "external_kernels": 1, **({"timed_choices": choices} if choices else {})}
+        for count in (kernels, *further)
+    )
+    return {"counters": counters, "timing": [make_process().model_copy(update={"code": code}) for code in others]}
 
 
 def judge_chosen(now: dict[str, Any], before: dict[str, Any], **plan: Any) -> Check:
@@ -472,6 +475,9 @@ class TestChoicesByTiming:
             (chosen(6, 6), chosen(5), Outcome.INCONCLUSIVE),
             (chosen(6, choices=0), chosen(5), Outcome.INCONCLUSIVE),
             (chosen(6), chosen(5, choices=0), Outcome.INCONCLUSIVE),
+            (chosen(6, 6, choices=0), chosen(5, *[5] * 10), Outcome.FAILED),
+            (chosen(6, 6), chosen(5, *[5] * 10, choices=0), Outcome.FAILED),
+            (chosen(6, 5, choices=0), chosen(5, choices=0), Outcome.PASSED),
             (chosen(6, choices=0), chosen(5, choices=0), Outcome.FAILED),
             (chosen(4), chosen(5, *[5] * 10), Outcome.PASSED),
             (chosen(4, 4), chosen(5, *[5] * 10), Outcome.IMPROVED),
@@ -484,14 +490,72 @@ class TestChoicesByTiming:
     ) -> None:
         assert judge_chosen(now, before).outcome is outcome
 
-    def test_what_chance_could_explain_is_said_with_the_remedy(self) -> None:
-        check = judge_chosen(chosen(6), chosen(4, *[5] * 10))
+    @pytest.mark.parametrize(
+        ("question", "advice"),
+        [
+            ({"device": "cpu"}, "with a recording made like that"),
+            ({"device": "cuda"}, "each process that measures latency or device_time compiles anew"),
+            ({"device": "cuda", "base": "main"}, "--nnopt-against-mode=pair"),
+        ],
+    )
+    def test_what_chance_could_explain_is_said_and_what_would_tell(self, question: dict[str, Any], advice: str) -> None:
+        check = judge_chosen(chosen(6), chosen(4, *[5] * 10), **question)
         assert check.reason == (
-            "6 generated kernels, the baseline has 5; the compiler chose by timing what it generated, "
-            "which could explain it"
+            f"6 generated kernels, {question.get('base', 'the baseline')} has 5; the compiler chose by timing what it "
+            "generated, which could explain it"
         )
-        assert check.remedy is not None
-        assert "shape_padding" in check.remedy
+        assert advice in check.details[-1]
+
+    @pytest.mark.parametrize(
+        ("now", "before", "suite", "wanted"),
+        [
+            (chosen(5, 5), chosen(5, *[5] * 10), 1, 1),
+            (chosen(6, 6), chosen(5, *[5] * 10), 1, 1),
+            (chosen(6, 6), chosen(5, *[5] * 10), 6, 2),
+            (chosen(6, 6), chosen(5, *[5] * 9, 6), 6, 1),
+            (chosen(6, 6, choices=0), chosen(5, choices=0), 6, 1),
+            (chosen(6, *[6] * 8), chosen(5), 100_000, 8),
+        ],
+    )
+    def test_further_processes_are_wanted_until_chance_is_no_reason(
+        self, now: dict[str, Any], before: dict[str, Any], suite: int, wanted: int
+    ) -> None:
+        level = Evidence(timing=tuple(before["timing"]), compile=make_compile_record(counters=before["counters"]))
+        plan = plan_for_suite(SequentialPlan(), suite)
+        asked: dict[str, Any] = {"asked": frozenset({CheckName.COMPILE}), "baseline": level, "plan": plan}
+        assert wanted_processes(make_question(is_comparing=True, **asked), now["timing"]) == wanted
+        timing_alone = {**asked, "asked": frozenset({CheckName.MEMORY})}
+        assert wanted_processes(make_question(is_comparing=True, **timing_alone), now["timing"]) == len(now["timing"])
+
+    @pytest.mark.parametrize(
+        ("now", "before", "outcome"),
+        [
+            (chosen(6), chosen(5, *[5] * 10), Outcome.INCONCLUSIVE),
+            (chosen(6, 5), chosen(5, *[5] * 10), Outcome.INCONCLUSIVE),
+            (chosen(4), chosen(5, *[5] * 10), Outcome.INCONCLUSIVE),
+            (chosen(6, 6), chosen(5, *[5] * 10), Outcome.FAILED),
+            (chosen(5), chosen(5, *[5] * 10), Outcome.FAILED),
+            (chosen(6, choices=0), chosen(5, choices=0), Outcome.FAILED),
+        ],
+    )
+    def test_memory_of_code_that_chance_may_have_chosen_is_left_open(
+        self, now: dict[str, Any], before: dict[str, Any], outcome: Outcome
+    ) -> None:
+        level = Evidence(
+            timing=tuple(before["timing"]),
+            compile=make_compile_record(counters=before["counters"]),
+            memory=MemoryRecord(candidate_peak_bytes=1000),
+        )
+        observed = Observed(
+            make_facts(counters=now["counters"]),
+            timing=tuple(now["timing"]),
+            memory=MemoryRecord(candidate_peak_bytes=1100),
+        )
+        question = make_question(is_comparing=True, baseline=level, asked=frozenset({CheckName.MEMORY}))
+        (check,) = judge(question, observed).checks
+        assert check.outcome is outcome
+        assert check.reason.startswith("peak memory 1.07 KiB against 1000 B in the baseline (+10.0 %)")
+        assert ("by timing" in check.reason) is (outcome is Outcome.INCONCLUSIVE)
 
     def test_graphs_are_not_chosen_by_timing(self) -> None:
         level = Evidence(compile=make_compile_record(counters=chosen(5)["counters"]))
@@ -503,8 +567,7 @@ class TestChoicesByTiming:
         assert judge_chosen(chosen(6), chosen(5, *[5] * 10), plan=plan).outcome is Outcome.FAILED
 
 
-def test_code_is_kept_of_processes_only_where_the_compiler_chose_by_timing() -> None:
-    assert make_facts(counters=COUNTERS).chosen_code == {}
-    kept = make_facts(counters={**COUNTERS, "timed_choices": 2}).chosen_code
-    assert kept == {"generated_kernels": 2, "external_kernels": 1, "bytes_accessed": 1000}
-    assert make_facts(counters={"generated_kernels": 3, "timed_choices": 1}).chosen_code == {"generated_kernels": 3}
+def test_code_is_the_judged_figures_with_how_much_was_chosen() -> None:
+    kept = {"generated_kernels": 2, "external_kernels": 1, "bytes_accessed": 1000}
+    assert make_facts(counters=COUNTERS).code == kept
+    assert make_facts(counters={**COUNTERS, "timed_choices": 2}).code == {**kept, "timed_choices": 2}

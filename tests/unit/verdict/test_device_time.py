@@ -171,9 +171,10 @@ def test_more_launches_fail_where_no_process_of_the_baseline_has_as_many(
 def test_more_launches_of_one_process_want_another_as_chance_could_explain_them() -> None:
     check = check_device_time(launching(6), launching(*[5] * 10), 0.02)
     assert check.reason == (
-        "6 kernels are launched per call, the baseline has 5, but 1 process has seen it, and what the compiler chooses "
-        "by timing could explain it"
+        "6 kernels are launched per call, the baseline has 5, but 1 process has seen it, and chance could explain it, "
+        "as where the compiler chooses by timing"
     )
+    assert check.interval is not None
     assert compare_launches(launching(6), launching(*[5] * 10)).next_look == 2
     assert compare_launches(launching(6, 6), launching(*[5] * 10)).next_look is None
     assert compare_launches(launching(5), launching(*[5] * 10)).next_look is None

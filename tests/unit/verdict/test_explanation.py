@@ -86,6 +86,15 @@ def test_a_kernel_that_is_called_more_often_is_counted() -> None:
     assert lines[-1] == "  generated kernel cpp_fused_add-1: 1 → 3"
 
 
+def test_kernels_of_the_runs_own_compilation_explain_no_times_of_processes_that_compiled_otherwise() -> None:
+    before = Evidence(compile=make_compile_record(kernels=KERNELS, counters={"generated_kernels": 1}))
+    alike, otherwise = (make_process().model_copy(update={"code": {"generated_kernels": count}}) for count in (2, 1))
+    own: dict[str, Any] = {"kernels": {**KERNELS, "pad-2": 1}, "counters": {"generated_kernels": 2, "timed_choices": 1}}
+    lines = explain(before=before, timing=(alike,), **own)
+    assert lines == ("what else moved:", "  generated kernels 1 → 2", "  generated kernel added: pad-2")
+    assert "nothing structural moved" in explain(before=before, timing=(otherwise,), **own)[0]
+
+
 def test_generated_code_of_another_environment_is_not_compared() -> None:
     level = CompileLevel(make_compile_record(kernels=KERNELS), "server", ("isa: AVX512 → AVX2",))
     question = make_question(is_comparing=True, foreign_compilation=level)
