@@ -69,10 +69,12 @@ def _comparable(
     """Yield each compilation of a case whose graphs may be compared, with the moment of its recording."""
     for name in store.environments_with(case_id):
         baseline = store.read(name, case_id)
-        for recording in baseline.recordings if baseline is not None else ():
+        recordings = baseline.recordings if baseline is not None else ()
+        for recording in recordings:
             there, record = store.fingerprint(name, recording.environment), recording.evidence.compile
             if record is None or there is None or environment.differences(there, required):
                 continue
             code = tuple(environment.differences(there, environment.code_fields))
-            further = generated_code(recording.evidence.timing)
+            alike = (one.evidence for one in recordings if one.environment == recording.environment)
+            further = generated_code(process for evidence in alike for process in evidence.timing)
             yield CompileLevel(record, name, code, further), recording.recorded.timestamp()

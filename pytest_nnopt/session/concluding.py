@@ -112,7 +112,9 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
     if not question.wants_timing:
         return timing, None
     if gate.launch is None:
-        return (timing if run.built.side is None else (*timing, *(run.timing or run.measure_process(Plan())))), None
+        own = () if run.built.side is None else run.timing or run.measure_process(Plan())
+        # what this process compiled counts as the run's own compilation, and not once more
+        return (*timing, *(process.model_copy(update={"code": {}}) for process in own)), None
     launch, environment = gate.launch, run.environment
     if run.is_shared:  # only one rank hires, and numbers are compared on all of them
         _numerics(run, question)

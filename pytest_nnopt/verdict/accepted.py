@@ -32,11 +32,16 @@ def judge_drift_since_best(question: Question, observed: Observed, verdict: Verd
     failed = {check.name: check for check in since_best.checks if check.outcome is Outcome.FAILED}
     checks = tuple(
         _drifted(check, failed[check.name])
-        if check.name in _DRIFTING and check.name in failed and not check.outcome.is_failure
+        if check.name in _DRIFTING and check.name in failed and not (check.outcome.is_failure or _is_open_memory(check))
         else check
         for check in verdict.checks
     )
     return Verdict(verdict.case_id, checks)
+
+
+def _is_open_memory(check: Check) -> bool:
+    """Whether memory grew with code that the compiler chose by timing, which the best level does not keep."""
+    return check.name is CheckName.MEMORY and check.outcome is Outcome.INCONCLUSIVE
 
 
 def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int:
@@ -67,7 +72,7 @@ def find_worsening(question: Question, observed: Observed, verdict: Verdict) -> 
     """Say what an update would make worse than it was accepted: what the gate would fail with these figures.
 
     Numbers are left out: what changed of them is named by the recording itself. A machine that has moved is no excuse
-    for a slower time, but named: it may be the reason.
+    for a slower time, but named: it may be the reason. Nor is chance one for more memory.
     """
     if not question.is_updating or question.baseline is None:
         return ()
@@ -79,5 +84,6 @@ def find_worsening(question: Question, observed: Observed, verdict: Verdict) -> 
     return tuple(
         check.reason + (moved if check.name is CheckName.LATENCY else "")
         for check in against.checks
-        if check.outcome is Outcome.FAILED and check.name not in standing and check.name is not CheckName.NUMERICS
+        if check.outcome is Outcome.FAILED or _is_open_memory(check)
+        if check.name not in standing and check.name is not CheckName.NUMERICS
     )

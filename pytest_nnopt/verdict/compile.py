@@ -106,30 +106,29 @@ def _uncounted(question: Question, facts: CompileFacts) -> Check | None:
 
 
 def wants_further_compilations(question: Question, timing: Sequence[ProcessRecord]) -> bool:
-    """Whether all processes generated more than before, and still too few for chance to be no reason.
+    """Whether all processes generated other code than before, and still too few for chance to be no reason.
 
-    The run's own compilation, which is not at hand, is taken to be like theirs: where it is not, nothing has grown.
+    The run's own compilation, which is not at hand, is taken to be like theirs: where it is not, nothing has moved.
     """
     compilations = generated_code(timing)
-    if not compilations or CheckName.COMPILE not in question.asked:
+    if not compilations or not question.asked & {CheckName.COMPILE, CheckName.MEMORY}:
         return False
     figures = code_figures(compilations, question.compilation, question.config.limits.memory)
-    return any(figure.has_grown and _may_be_chance(question, figure, besides=1) for figure in figures)
+    return any(figure.has_moved and _may_be_chance(question, figure, besides=1) for figure in figures)
 
 
 def chosen_otherwise(question: Question, facts: CompileFacts, timing: Sequence[ProcessRecord]) -> list[str]:
-    """Name the figures in which this run's own code differs from the baseline's where chance could be why.
+    """Name the kinds of kernels of which this run's own code has more or fewer than the recorded, perhaps by chance.
 
     Whatever else was measured of that code, such as its memory, may differ for the same reason.
     """
-    limits, further = question.config.limits, generated_code(timing)
-    figures = code_figures([facts.counters, *further], question.compilation, limits.memory)
-    return [figure.own_change for figure in figures if figure.now != figure.before and _is_open(question, figure)]
-
-
-def _is_open(question: Question, figure: Figure) -> bool:
-    """Whether nobody can tell if a figure of generated code is another one than before."""
-    return figure.is_by_chance and (not figure.has_moved or _may_be_chance(question, figure))
+    compilations = [facts.counters, *generated_code(timing)]
+    return [
+        figure.own_change
+        for figure in code_figures(compilations, question.compilation, bytes_tolerance=0.0)
+        if figure.name != BYTES and figure.is_known and figure.now != figure.before
+        if figure.is_by_chance and not (figure.has_moved and not _may_be_chance(question, figure))
+    ]
 
 
 def _left_to_chance(question: Question, figures: Sequence[Figure]) -> Check | None:
@@ -147,12 +146,14 @@ def _left_to_chance(question: Question, figures: Sequence[Figure]) -> Check | No
 
 def _how_to_tell(question: Question) -> str:
     """Say what would tell a change of generated code from chance."""
-    settled = "leave less to chance, as by a mode without max-autotune or options={'shape_padding': False}, and compare"
-    if question.device == "cpu":
-        return f"{settled} with a recording made like that"
+    settled = "leave less to chance, as by a mode without max-autotune or options={'shape_padding': False}"
     if question.base is not None:
-        return f"with --nnopt-against-mode=pair further processes compile both revisions anew; or {settled} again"
-    return f"each process that measures latency or device_time compiles anew, and counts; or {settled} again"
+        both = f"{settled}, in both revisions"
+        pair = "with --nnopt-against-mode=pair further processes compile both revisions anew"
+        return both if question.device == "cpu" else f"{pair}; or {both}"
+    anew = f"{settled}, and record anew"
+    counts = "each process that measures latency or device_time compiles anew, and counts"
+    return anew if question.device == "cpu" else f"{counts}; or {anew}"
 
 
 def _may_be_chance(question: Question, figure: Figure, *, besides: int = 0) -> bool:

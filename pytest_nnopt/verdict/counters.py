@@ -249,7 +249,8 @@ def code_figures(
     """Return the figures of generated code, where it is comparable.
 
     Args:
-        compilations: figures by name of each compilation of this run, of one at least.
+        compilations: figures by name of each compilation of this run, of one at least. Further ones than the first
+            count where the compiler chose by timing, in any of them or in the baseline.
         level: what is compared with.
         bytes_tolerance: tolerated growth of the bytes accessed, as a fraction.
     """
@@ -257,6 +258,8 @@ def code_figures(
         return []
     before = [level.record.counters, *level.further]
     is_by_chance = any(code.get(TIMED_CHOICES) for code in (*compilations, *before))
+    if not is_by_chance:
+        compilations, before = compilations[:1], before[:1]
     return [
         Figure(
             _WORDS.get(name, name.replace("_", " ")),

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from pytest_nnopt.baseline.compilation import generated_code
 from pytest_nnopt.model import Variant
 from pytest_nnopt.units import format_percent, format_seconds
-from pytest_nnopt.verdict.counters import explaining_figures, judged_figures, kernel_changes, operation_changes
+from pytest_nnopt.verdict.counters import (
+    explaining_figures,
+    graph_figures,
+    judged_figures,
+    kernel_changes,
+    operation_changes,
+)
 from pytest_nnopt.verdict.device_time import describe_kernel_changes
 from pytest_nnopt.verdict.growth import memory_growths
 
@@ -106,10 +112,7 @@ def _compared_parts(question: Question, observed: Observed) -> list[str]:
     level = question.compilation
     parts: list[str] = []
     if level is not None:
-        figures = [
-            *judged_figures(observed.compile, level, bytes_tolerance=0.0, further=generated_code(observed.timing)),
-            *explaining_figures(observed.compile, level),
-        ]
+        figures = [*graph_figures(observed.compile, level), *explaining_figures(observed.compile, level)]
         known = {figure.name for figure in figures if figure.is_known}
         parts += [name for name in ("graphs", "graph breaks", "recompiles") if name in known]
         is_known = level.record.kernels is not None and observed.compile.kernels is not None

@@ -121,7 +121,9 @@ def _unless_chosen(check: Check | None, question: Question, observed: Observed) 
     if not changes:
         return check
     why = f"the compiler chose by timing what it generated ({', '.join(changes)}), which could explain it"
-    return replace(check, outcome=Outcome.INCONCLUSIVE, reason=f"{check.reason}; {why}")
+    what_to_do = "compare again; where it stays so, the recorded compilation is the odd one: record anew"
+    details = (*check.details, what_to_do) if question.base is None else check.details
+    return replace(check, outcome=Outcome.INCONCLUSIVE, reason=f"{check.reason}; {why}", details=details)
 
 
 def _compile_time_check(question: Question, time: CompileTime) -> Check | None:

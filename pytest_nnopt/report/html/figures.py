@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ def _time_rows(case: CaseResult, level: Evidence, outcomes: dict[CheckName, str]
         _row("time over eager's", None, before, here, _ratio, latency, growth=_growth_of_ratio(before, here)),
         _row("time per call", _median(case.timing, "reference"), then, now, format_seconds),
         _row("kernels' time per call", None, _device(level.timing), _device(case.timing), format_seconds, kernels),
-        _row("kernels launched", None, _launches(level.timing, max), _launches(case.timing, min), _count, kernels),
+        _row("kernels launched", None, *_launches(level.timing, case.timing), _count, kernels),
         _row("processes measured", None, len(level.timing) or None, len(case.timing) or None, _count, growth=""),
     ]
 
@@ -198,7 +199,9 @@ def _device(timing: Sequence[ProcessRecord]) -> float | None:
     return statistics.fmean(seconds) if seconds else None
 
 
-def _launches(timing: Sequence[ProcessRecord], pick: Callable[[Sequence[float]], float]) -> float | None:
-    """Return how many kernels are launched per call, of several processes as the check takes them."""
-    known = [process.launches for process in timing if process.launches is not None]
-    return pick(known) if known else None
+def _launches(before: Sequence[ProcessRecord], now: Sequence[ProcessRecord]) -> tuple[float | None, float | None]:
+    """Return the fewest kernels launched per call, then and now; where there are more now, the most there were then."""
+    known = [[one.launches for one in side if one.launches is not None] for side in (before, now)]
+    least, least_now = (min(side, default=None) for side in known)
+    has_grown = least_now is not None and least_now > max(known[0], default=math.inf)
+    return (max(known[0]) if has_grown else least), least_now

@@ -58,8 +58,9 @@ def test_other_instructions_keep_generated_code_from_being_compared(store: Basel
 def test_what_its_processes_compiled_belongs_to_it(store: BaselineStore) -> None:
     there = make_environment(isa="AVX2", cpu="Other")
     compiled = make_process().model_copy(update={"code": {"generated_kernels": 6}})
-    evidence = Evidence(timing=(compiled, make_process()), compile=make_compile_record())
-    store.write(there, CaseBaseline(case=CASE_ID, recordings=(make_recording(there, evidence),)))
+    parts = Evidence(timing=(compiled, make_process())), Evidence(compile=make_compile_record())
+    recordings = tuple(make_recording(there, evidence) for evidence in parts)
+    store.write(there, CaseBaseline(case=CASE_ID, recordings=recordings))
     level = found(store)
     assert level is not None
     assert level.further == ({"generated_kernels": 6},)

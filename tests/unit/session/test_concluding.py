@@ -10,7 +10,7 @@ import pytest
 
 from pytest_nnopt.session import concluding
 from pytest_nnopt.session.processes import Launch
-from tests.builders import make_environment, make_evidence, make_question
+from tests.builders import make_environment, make_evidence, make_process, make_question
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,3 +109,12 @@ def test_that_of_the_next_test_imports_while_this_one_compiles_where_there_are_c
 def test_without_a_candidate_nothing_builds(log: Log) -> None:
     time_case(log, has_candidate=False)
     assert log == ["1 on their way", "numbers"]
+
+
+def test_measured_in_this_process_its_code_is_the_runs_own_and_not_one_more() -> None:
+    process = make_process().model_copy(update={"code": {"generated_kernels": 6}})
+    run = SimpleNamespace(built=SimpleNamespace(side=object()), timing=(), measure_process=lambda plan: (process,))
+    gate = SimpleNamespace(earlier={}, launch=None)
+    question = make_question(baseline=make_evidence(), is_comparing=True)
+    timing, problem = concluding._timing(run, gate, question, "test")  # type: ignore[arg-type]
+    assert (timing, problem) == ((make_process(),), None)

@@ -16,18 +16,22 @@ from pytest_nnopt.model import (
     GraphBreak,
     Outcome,
     Recompile,
+    Verdict,
 )
 from pytest_nnopt.statistics.family import plan_for_suite
 from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.verdict import Observed, judge, wanted_processes
+from pytest_nnopt.verdict.accepted import find_worsening, judge_drift_since_best
 from pytest_nnopt.verdict.compile import check_compile
 from tests.builders import (
     make_compile_record,
     make_config,
+    make_environment,
     make_evidence,
     make_facts,
     make_process,
     make_question,
+    make_recording,
     make_timing,
 )
 
@@ -461,6 +465,24 @@ def judge_chosen(now: dict[str, Any], before: dict[str, Any], **plan: Any) -> Ch
     return check_compile(question, make_facts(counters=now["counters"]), now["timing"])
 
 
+RECORD_ANEW = "compare again; where it stays so, the recorded compilation is the odd one: record anew"
+
+
+def with_more_memory(now: dict[str, Any], before: dict[str, Any]) -> tuple[Question, Observed]:
+    """Ask about the memory of a compilation that needs a tenth more than the recorded one."""
+    level = Evidence(
+        timing=tuple(before["timing"]),
+        compile=make_compile_record(counters=before["counters"]),
+        memory=MemoryRecord(candidate_peak_bytes=1000),
+    )
+    observed = Observed(
+        make_facts(counters=now["counters"]),
+        timing=tuple(now["timing"]),
+        memory=MemoryRecord(candidate_peak_bytes=1100),
+    )
+    return make_question(is_comparing=True, baseline=level, asked=frozenset({CheckName.MEMORY})), observed
+
+
 class TestChoicesByTiming:
     """What the compiler chooses by timing may come out otherwise in the next compilation."""
 
@@ -477,7 +499,7 @@ class TestChoicesByTiming:
             (chosen(6), chosen(5, choices=0), Outcome.INCONCLUSIVE),
             (chosen(6, 6, choices=0), chosen(5, *[5] * 10), Outcome.FAILED),
             (chosen(6, 6), chosen(5, *[5] * 10, choices=0), Outcome.FAILED),
-            (chosen(6, 5, choices=0), chosen(5, choices=0), Outcome.PASSED),
+            (chosen(6, 5, choices=0), chosen(5, 6, choices=0), Outcome.FAILED),
             (chosen(6, choices=0), chosen(5, choices=0), Outcome.FAILED),
             (chosen(4), chosen(5, *[5] * 10), Outcome.PASSED),
             (chosen(4, 4), chosen(5, *[5] * 10), Outcome.IMPROVED),
@@ -493,9 +515,10 @@ class TestChoicesByTiming:
     @pytest.mark.parametrize(
         ("question", "advice"),
         [
-            ({"device": "cpu"}, "with a recording made like that"),
-            ({"device": "cuda"}, "each process that measures latency or device_time compiles anew"),
-            ({"device": "cuda", "base": "main"}, "--nnopt-against-mode=pair"),
+            ({"device": "cpu"}, "options={'shape_padding': False}, and record anew"),
+            ({"device": "cuda"}, "each process that measures latency or device_time compiles anew, and counts; or "),
+            ({"device": "cuda", "base": "main"}, "with --nnopt-against-mode=pair"),
+            ({"device": "cpu", "base": "main"}, "options={'shape_padding': False}, in both revisions"),
         ],
     )
     def test_what_chance_could_explain_is_said_and_what_would_tell(self, question: dict[str, Any], advice: str) -> None:
@@ -515,6 +538,7 @@ class TestChoicesByTiming:
             (chosen(6, 6), chosen(5, *[5] * 9, 6), 6, 1),
             (chosen(6, 6, choices=0), chosen(5, choices=0), 6, 1),
             (chosen(6, *[6] * 8), chosen(5), 100_000, 8),
+            (chosen(4, 4), chosen(5, *[5] * 10), 6, 2),
         ],
     )
     def test_further_processes_are_wanted_until_chance_is_no_reason(
@@ -524,8 +548,9 @@ class TestChoicesByTiming:
         plan = plan_for_suite(SequentialPlan(), suite)
         asked: dict[str, Any] = {"asked": frozenset({CheckName.COMPILE}), "baseline": level, "plan": plan}
         assert wanted_processes(make_question(is_comparing=True, **asked), now["timing"]) == wanted
-        timing_alone = {**asked, "asked": frozenset({CheckName.MEMORY})}
-        assert wanted_processes(make_question(is_comparing=True, **timing_alone), now["timing"]) == len(now["timing"])
+        for name, number in ((CheckName.MEMORY, wanted), (CheckName.NUMERICS, len(now["timing"]))):
+            question = make_question(is_comparing=True, **{**asked, "asked": frozenset({name})})
+            assert wanted_processes(question, now["timing"]) == number
 
     @pytest.mark.parametrize(
         ("now", "before", "outcome"),
@@ -541,21 +566,33 @@ class TestChoicesByTiming:
     def test_memory_of_code_that_chance_may_have_chosen_is_left_open(
         self, now: dict[str, Any], before: dict[str, Any], outcome: Outcome
     ) -> None:
-        level = Evidence(
-            timing=tuple(before["timing"]),
-            compile=make_compile_record(counters=before["counters"]),
-            memory=MemoryRecord(candidate_peak_bytes=1000),
-        )
-        observed = Observed(
-            make_facts(counters=now["counters"]),
-            timing=tuple(now["timing"]),
-            memory=MemoryRecord(candidate_peak_bytes=1100),
-        )
-        question = make_question(is_comparing=True, baseline=level, asked=frozenset({CheckName.MEMORY}))
-        (check,) = judge(question, observed).checks
+        (check,) = judge(*with_more_memory(now, before)).checks
         assert check.outcome is outcome
         assert check.reason.startswith("peak memory 1.07 KiB against 1000 B in the baseline (+10.0 %)")
         assert ("by timing" in check.reason) is (outcome is Outcome.INCONCLUSIVE)
+        assert (check.details[-1:] == (RECORD_ANEW,)) is (outcome is Outcome.INCONCLUSIVE)
+
+    def test_what_is_unknown_and_bytes_within_their_limit_are_no_reason_of_more_memory(self) -> None:
+        now, before = chosen(5), chosen(5)
+        before["counters"] = {**before["counters"], "bytes_accessed": 1000}
+        now["counters"] = {**now["counters"], "bytes_accessed": 1010}
+        assert judge(*with_more_memory(now, before)).checks[0].outcome is Outcome.FAILED
+        del before["counters"]["external_kernels"]
+        assert judge(*with_more_memory(now, before)).checks[0].outcome is Outcome.FAILED
+
+    def test_open_memory_stays_open_against_the_best_level_and_is_worse_in_an_update(self) -> None:
+        question, observed = with_more_memory(chosen(6, 5), chosen(5, *[5] * 10))
+        assert question.baseline is not None
+        best = make_recording(make_environment(), Evidence(memory=question.baseline.memory))
+        verdict = judge(question, observed)
+        assert judge_drift_since_best(replace(question, anchor=best), observed, verdict) == verdict
+        (worse,) = find_worsening(replace(question, is_updating=True), observed, Verdict("case", ()))
+        assert worse.startswith("peak memory 1.07 KiB against 1000 B")
+
+    def test_a_base_is_not_to_be_recorded_anew(self) -> None:
+        question, observed = with_more_memory(chosen(6), chosen(5))
+        (check,) = judge(replace(question, base="main"), observed).checks
+        assert RECORD_ANEW not in check.details
 
     def test_graphs_are_not_chosen_by_timing(self) -> None:
         level = Evidence(compile=make_compile_record(counters=chosen(5)["counters"]))

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-from pytest_nnopt.baseline.schema import MemoryRecord
+import pytest
+
+from pytest_nnopt.baseline.schema import KernelRecord, MemoryRecord, ProcessRecord
 from pytest_nnopt.model import CheckName, Outcome
-from pytest_nnopt.report.html.figures import FigureRow, list_figures, list_leaves, worst_leaves
-from tests.builders import make_check, make_compile_record, make_result, make_timing
+from pytest_nnopt.report.html.figures import FigureRow, _launches, list_figures, list_leaves, worst_leaves
+from tests.builders import make_check, make_compile_record, make_process, make_result, make_timing
 from tests.samples import make_case, make_context, make_leaf, sample_run
 
 
@@ -89,3 +91,18 @@ def test_a_leaf_is_a_row_of_errors_and_limits() -> None:
         "25.0 %",
         "over 1000x",
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "shown"),
+    [((18, 20), (20, 18), ("18", "18")), ((18, 19), (20, 21), ("19", "20")), ((18, 20), (17,), ("18", "17"))],
+)
+def test_launches_of_several_processes_are_told_as_the_check_takes_them(
+    before: tuple[int, ...], now: tuple[int, ...], shown: tuple[str, str]
+) -> None:
+    level, case = ([launching(count) for count in counts] for counts in (before, now))
+    assert _launches(level, case) == tuple(map(float, shown))
+
+
+def launching(count: int) -> ProcessRecord:
+    return make_process().model_copy(update={"kernels": {"sums": KernelRecord(count=count, seconds=1e-3)}})
