@@ -127,7 +127,7 @@ def chosen_otherwise(question: Question, facts: CompileFacts, timing: Sequence[P
         figure.own_change
         for figure in code_figures(compilations, question.compilation, bytes_tolerance=0.0)
         if figure.name != BYTES and figure.is_known and figure.now != figure.before
-        if figure.is_by_chance and not (figure.has_moved and not _may_be_chance(question, figure))
+        if figure.is_by_chance and (not figure.has_moved or _may_be_chance(question, figure))
     ]
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from pytest_nnopt.baseline.schema import Evidence, KernelRecord, ProcessRecord
 from pytest_nnopt.model import Outcome
-from pytest_nnopt.verdict.choices import describe_choices
+from pytest_nnopt.statistics.decision import DEFAULT_PLAN
+from pytest_nnopt.statistics.family import plan_for_suite
+from pytest_nnopt.verdict.choices import describe_choices, is_beyond_chance
 from pytest_nnopt.verdict.device_time import check_device_time
 from pytest_nnopt.verdict.fitness import find_noise
 from pytest_nnopt.verdict.times import check_latency
@@ -99,3 +101,12 @@ def test_and_a_recording_that_is_too_noisy() -> None:
     assert reason is not None
     assert "raise the limit with" in reason
     assert reason.endswith("chance among them moves a call by 2.81 %")
+
+
+@pytest.mark.parametrize(("before", "processes", "largest_suite"), [(10, 2, 5), (10, 4, 358), (3, 4, 73)])
+def test_how_many_must_agree_follows_the_suite_and_the_baseline(
+    before: int, processes: int, largest_suite: int
+) -> None:
+    small, large = (plan_for_suite(DEFAULT_PLAN, suite) for suite in (largest_suite, largest_suite + 1))
+    assert is_beyond_chance(processes, before, small)
+    assert not is_beyond_chance(processes, before, large)
