@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from benchmarks.quality.measuring import CLOSE_LIMITS, Measured
 from benchmarks.quality.rules import RULES
@@ -21,9 +22,13 @@ from pytest_nnopt.statistics.sequential import DEFAULT_LOOKS, SequentialPlan
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.absolute import SESSION_SHARE, absolute_estimates
-from pytest_nnopt.verdict.device_time import decide_device_estimates, device_estimates
+from pytest_nnopt.verdict.device_time import decide_device_time
 from pytest_nnopt.verdict.estimates import estimate_of_ratio, shift_since
 from pytest_nnopt.verdict.revisions import decide_head_over_base
+from pytest_nnopt.verdict.times import decide_times
+
+if TYPE_CHECKING:
+    from pytest_nnopt.baseline.schema import ProcessRecord
 
 LIMIT = 0.05
 CLOSE_LIMITS_BESIDE = (0.01, 0.005)
@@ -129,16 +134,15 @@ def _plan_of(processes: int) -> SequentialPlan:
 
 def decide_relative(asked: Comparison) -> Decision:
     """Decide by the ratio to eager, as where a baseline is stored and the model is as it was."""
-    candidates, baseline = ([estimate_of(m.record) for m in side] for side in (asked.now, asked.before))
+    now, before = ([m.record for m in side] for side in (asked.now, asked.before))
     prior = DEFAULT_GPU_PRIOR if asked.device == "cuda" else DEFAULT_CPU_PRIOR
-    shift = shift_since([m.record for m in asked.now], [m.record for m in asked.before])
-    return decide_regression(
-        _slowed(candidates, asked.factor),
-        baseline,
+    return decide_times(
+        [_with_slower_candidate(record, asked.factor) for record in now],
+        before,
         limit=asked.limit,
         prior=prior,
         plan=asked.plan,
-        shift_error=shift.error,
+        shift_error=shift_since(now, before).error,
     )
 
 
@@ -165,8 +169,21 @@ def decide_beside(asked: Comparison) -> Decision:
 
 def decide_kernels(asked: Comparison) -> Decision:
     """Decide by the kernels' own time."""
-    candidates, baseline = device_estimates([m.record for m in asked.now], [m.record for m in asked.before])
-    return decide_device_estimates(_slowed(candidates, asked.factor), baseline, asked.limit, asked.plan)
+    now = [_with_slower_kernels(m.record, asked.factor) for m in asked.now]
+    return decide_device_time(now, [m.record for m in asked.before], asked.limit, asked.plan)
+
+
+def _with_slower_candidate(record: ProcessRecord, factor: float) -> ProcessRecord:
+    ratio = record.candidate_to_reference
+    slower = ratio.model_copy(update={"log_ratio": ratio.log_ratio + math.log(factor)})
+    return record.model_copy(update={"candidate_to_reference": slower})
+
+
+def _with_slower_kernels(record: ProcessRecord, factor: float) -> ProcessRecord:
+    slower = {
+        name: kernel.model_copy(update={"seconds": kernel.seconds * factor}) for name, kernel in record.kernels.items()
+    }
+    return record.model_copy(update={"kernels": slower})
 
 
 def _slowed(estimates: Sequence[ProcessEstimate], factor: float) -> list[ProcessEstimate]:

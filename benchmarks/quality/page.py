@@ -18,10 +18,11 @@ from benchmarks.quality.judging import (
 )
 from benchmarks.quality.measuring import SLOWDOWNS, Measured
 from benchmarks.quality.rules import RULES
+from pytest_nnopt.statistics.decision import DEFAULT_PLAN
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict import estimate_of
 from pytest_nnopt.verdict.absolute import absolute_estimates
-from pytest_nnopt.verdict.device_time import device_estimates
+from pytest_nnopt.verdict.ways import Ways
 
 INTRODUCTION = """\
 Per cent of comparisons that fail, the mean over a small, a medium and a large model. The other tools' rules and this
@@ -130,7 +131,7 @@ def _spread(pool: Pool, kind: str) -> str:
     records = [m.record for m in pool.unchanged]
     figures = {
         "kernels": [math.log(r.device_seconds) for r in records if r.device_seconds],
-        "kernels launched alike": [e.log_ratio for e in device_estimates([], records)[1]],
+        "kernels launched alike": [e.log_ratio for e in Ways([], records, DEFAULT_PLAN).device_estimates()[1]],
         "to eager": [estimate_of(r).log_ratio for r in records],
         "to the fixed workload": [e.log_ratio for e in absolute_estimates(records)],
         "to another revision": [m.beside.log_ratio for m in pool.unchanged if m.beside is not None],

@@ -36,13 +36,14 @@ MOST_LUCK = 0.05
 
 
 class Reason(str, Enum):
-    """Why a decision came out as it did; the last four leave the question open.
+    """Why a decision came out as it did; the last five leave the question open.
 
     ``NOT_WITHIN_LIMIT``: slower with significance, and by all processes of the plan as slow as the limit may look.
     ``UNCONFIRMED``: slower with significance, but a few stray processes could explain it, or one process alone has
     seen it. ``COULD_BE_LUCK``: within the limit, but so few processes may all be fast ones, as the baseline holds some.
     ``NEAR_LIMIT``: the figure is too close to the limit for either side. ``TOO_NOISY``: even no change at all would
-    not have passed.
+    not have passed. ``CHOSEN_OTHERWISE``: slower with significance, but for ways to launch kernels that chance may have
+    drawn.
     """
 
     SLOWER_THAN_LIMIT = "slower_than_limit"
@@ -55,6 +56,7 @@ class Reason(str, Enum):
     COULD_BE_LUCK = "could_be_luck"
     NEAR_LIMIT = "near_limit"
     TOO_NOISY = "too_noisy"
+    CHOSEN_OTHERWISE = "chosen_otherwise"
 
 
 @dataclass(frozen=True, slots=True)

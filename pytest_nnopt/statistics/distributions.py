@@ -5,6 +5,7 @@ SciPy loads it when it is first used, so that commands without a decision do not
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -31,6 +32,23 @@ def chi_square_quantile(level: float, degrees_of_freedom: float) -> float:
 def binomial_tail(count: int, trials: int, probability: float) -> float:
     """Return the probability of more than ``count`` successes."""
     return float(scipy.special.bdtrc(count, trials, probability))
+
+
+@lru_cache(maxsize=4096)
+def beta_binomial_tail(count: int, trials: int, successes: float, failures: float) -> float:
+    """Return the probability of ``count`` successes or more, where their rate is beta-distributed.
+
+    Args:
+        count: successes.
+        trials: how many there are.
+        successes: first parameter of the beta distribution, larger than 0.
+        failures: second parameter, larger than 0.
+    """
+    ways = (
+        math.comb(trials, found) * scipy.special.beta(successes + found, failures + trials - found)
+        for found in range(count, trials + 1)
+    )
+    return float(sum(ways) / scipy.special.beta(successes, failures))
 
 
 @lru_cache(maxsize=256)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_nnopt.statistics.distributions import binomial_tail, t_tail
+from pytest_nnopt.statistics.distributions import beta_binomial_tail, binomial_tail, t_tail
 
 if TYPE_CHECKING:
     from pytest_nnopt.statistics.evidence import Evidence
@@ -15,6 +15,11 @@ STRAY_PROBABILITY = 0.03
 
 _WORTH_PROCESSES = 10
 """How many recorded processes that belief is worth."""
+
+_CHOICES_BELIEVED = 0.5
+"""Both parameters of the beta distribution that is believed of how often a choice falls as it does, before any was
+seen: Jeffreys' prior (Jeffreys 1946), as choices between ways that are about as good may fall one way rarely or half of
+the time."""
 
 HEAVY_TAIL_DEGREES_OF_FREEDOM = 3.0
 """Student's t with this many degrees of freedom is as heavy-tailed as single processes are."""
@@ -38,6 +43,17 @@ def run_probability(count: int, earlier: int) -> float:
     """
     expected = STRAY_PROBABILITY * _WORTH_PROCESSES
     return math.prod((expected + index) / (_WORTH_PROCESSES + earlier + index) for index in range(count))
+
+
+def choice_probability(count: int, choices: int, earlier_count: int, earlier_choices: int) -> float:
+    """Return how probable it is that a choice by chance falls so at least ``count`` times in ``choices``.
+
+    How often it does is unknown; it is the posterior predictive probability after it did in ``earlier_count`` of
+    ``earlier_choices``.
+    """
+    successes = _CHOICES_BELIEVED + earlier_count
+    failures = _CHOICES_BELIEVED + earlier_choices - earlier_count
+    return beta_binomial_tail(count, choices, successes, failures)
 
 
 def stray_probability(evidence: Evidence, threshold: float) -> float:

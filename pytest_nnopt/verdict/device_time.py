@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome
-from pytest_nnopt.statistics.decision import DEFAULT_PLAN, decide_regression
-from pytest_nnopt.statistics.estimate import ProcessEstimate
+from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason, decide_regression
 from pytest_nnopt.statistics.power import as_change
 from pytest_nnopt.statistics.prior import DEFAULT_DEVICE_TIME_PRIOR
 from pytest_nnopt.units import format_count, format_percent, format_seconds
 from pytest_nnopt.verdict.choices import describe_choices, is_beyond_chance
+from pytest_nnopt.verdict.ways import SAME_GROWTH, Ways, describe_as_measured
 from pytest_nnopt.verdict.wording import relation_to_limit
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord
     from pytest_nnopt.statistics.decision import Decision
     from pytest_nnopt.statistics.sequential import SequentialPlan
+    from pytest_nnopt.verdict.ways import Split
 
 FALSE_ALARM_SHARE = 0.1
 """How often unchanged kernels may fail a case, as a share of the case's own rate and on top of it: they vary
@@ -32,19 +32,6 @@ _SAME_KERNEL_TIME = 0.03
 """Relative change of one kernel's time that its own noise hides; the sum of all varies by a tenth of it."""
 
 _SHOWN_KERNELS = 5
-
-_SAME_GROWTH = 0.001
-"""Difference between the growth as measured and that of kernels launched alike that is not worth a word."""
-
-_LARGEST_FACTOR = 1.25
-"""Ways to launch a kernel between which chance decides are nearer to each other than this. It bounds what a change that
-makes one of them certain can hide."""
-
-_LARGEST_FACTOR_OF_ONE = 1.1
-"""The same for a way that a single process of the baseline knows, and may have measured while it was disturbed."""
-
-Factors = Mapping[tuple[str, str], float]
-"""By kernel and how it is launched: what it takes in the baseline on average, over what it takes launched like this."""
 
 
 def check_device_time(
@@ -64,9 +51,10 @@ def check_device_time(
         level: what ``before`` belongs to, in words.
         plan: of the case's timing decisions.
     """
-    decision = decide_device_time(now, before, limit, plan)
+    ways = Ways(now, before, plan)
+    decision, even = _decide(ways, limit, plan)
     launched = compare_launches(now, before, plan)
-    as_measured = _as_measured(now, before)
+    as_measured = _as_measured(now, before, ways.device_estimates(even))
     details = (*as_measured.words, *_kernel_changes(*_kernels_alike(now, before)))
     if launched.has_grown and (launched.is_certain or decision.outcome is not Outcome.FAILED):
         outcome = Outcome.FAILED if launched.is_certain else Outcome.INCONCLUSIVE
@@ -80,7 +68,9 @@ def check_device_time(
     )
     is_settled = decision.outcome not in (Outcome.FAILED, Outcome.INCONCLUSIVE)
     shown = details if not is_settled else as_measured.words if as_measured.growth > limit else ()
-    if decision.outcome is Outcome.INCONCLUSIVE:
+    if decision.reason is Reason.CHOSEN_OTHERWISE:
+        shown = (*ways.describe(), *shown)
+    elif decision.outcome is Outcome.INCONCLUSIVE:
         shown = (*shown, *describe_choices(before, limit))
     return Check(CheckName.DEVICE_TIME, decision.outcome, reason, decision.change, 0.0, limit, interval, shown)
 
@@ -94,60 +84,18 @@ def decide_device_time(
     now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], limit: float, plan: SequentialPlan = DEFAULT_PLAN
 ) -> Decision:
     """Decide whether the kernels' own time grew; arguments as of ``check_device_time``."""
-    return decide_device_estimates(*device_estimates(now, before), limit, plan)
+    decision, _ = _decide(Ways(now, before, plan), limit, plan)
+    return decision
 
 
-def decide_device_estimates(
-    now: Sequence[ProcessEstimate], before: Sequence[ProcessEstimate], limit: float, plan: SequentialPlan = DEFAULT_PLAN
-) -> Decision:
-    """Decide whether what ``device_estimates`` returns grew by more than ``limit``."""
+def _decide(ways: Ways, limit: float, plan: SequentialPlan) -> tuple[Decision, Collection[str]]:
     plan = replace(plan, false_alarms=FALSE_ALARM_SHARE * plan.false_alarms)
-    return decide_regression(now, before, limit=limit, prior=DEFAULT_DEVICE_TIME_PRIOR, plan=plan)
 
+    def decide(even: Collection[str]) -> Decision:
+        now, before = ways.device_estimates(even)
+        return decide_regression(now, before, limit=limit, prior=DEFAULT_DEVICE_TIME_PRIOR, plan=plan)
 
-def device_estimates(
-    now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]
-) -> tuple[list[ProcessEstimate], list[ProcessEstimate]]:
-    """Return the logarithm of each process's kernel seconds per call, those of both sides launched alike.
-
-    The compiler chooses by timing how a kernel is launched, and where two ways are about as fast, chance decides, anew
-    in each process. Where the baseline knows the way a kernel was launched in, its time is therefore multiplied by
-    what the kernel takes on average in the baseline over what it takes launched like this. A kernel that really became
-    slower is slower than the baseline's that were launched in the same way. What is not seen is a change that only
-    makes one of the known ways more frequent, nearer than ``_LARGEST_FACTOR`` to the average.
-
-    Processes without kernels are left out. The spread within a process is far below that between them.
-    """
-    factors = _launch_factors(before)
-    return _estimates(now, factors), _estimates(before, factors)
-
-
-def _estimates(processes: Sequence[ProcessRecord], factors: Factors) -> list[ProcessEstimate]:
-    seconds = [
-        math.fsum(kernel.seconds * _factor(name, kernel, factors) for name, kernel in process.kernels.items())
-        for process in with_kernels(processes)
-    ]
-    return [ProcessEstimate(math.log(value), 0.0, 1) for value in seconds]
-
-
-def _launch_factors(before: Sequence[ProcessRecord]) -> Factors:
-    found: dict[str, dict[str | None, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for process in before:
-        for name, kernel in process.kernels.items():
-            found[name][kernel.launch].append(kernel.seconds)
-    factors: dict[tuple[str, str], float] = {}
-    for name, by_launch in found.items():
-        usual = statistics.fmean(seconds for some in by_launch.values() for seconds in some)
-        for launch, some in by_launch.items():
-            mean, largest = statistics.fmean(some), _LARGEST_FACTOR if len(some) > 1 else _LARGEST_FACTOR_OF_ONE
-            is_alike = mean / largest < usual < mean * largest
-            if launch is not None and is_alike:
-                factors[name, launch] = usual / mean
-    return factors
-
-
-def _factor(name: str, kernel: KernelRecord, factors: Factors) -> float:
-    return 1.0 if kernel.launch is None else factors.get((name, kernel.launch), 1.0)
+    return ways.decide(decide)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,19 +165,19 @@ class _AsMeasured:
     words: tuple[str, ...] = ()
 
 
-def _as_measured(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> _AsMeasured:
-    factors = _launch_factors(before)
+def _as_measured(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], compared: Split) -> _AsMeasured:
     growth, alike = (
-        as_change(_mean_of(_estimates(now, used)) - _mean_of(_estimates(before, used))) for used in ({}, factors)
+        as_change(statistics.fmean(here) - statistics.fmean(there))
+        for here, there in (
+            (_log_seconds(now), _log_seconds(before)),
+            tuple([estimate.log_ratio for estimate in side] for side in compared),
+        )
     )
-    if abs(growth - alike) < _SAME_GROWTH:
-        return _AsMeasured(growth)
-    words = f"as measured {format_percent(growth, signed=True)}; the figure above compares kernels launched alike"
-    return _AsMeasured(growth, (words,))
+    return _AsMeasured(growth, () if abs(growth - alike) < SAME_GROWTH else (describe_as_measured(growth),))
 
 
-def _mean_of(estimates: Sequence[ProcessEstimate]) -> float:
-    return statistics.fmean(estimate.log_ratio for estimate in estimates)
+def _log_seconds(processes: Sequence[ProcessRecord]) -> list[float]:
+    return [math.log(process.device_seconds) for process in processes if process.device_seconds]
 
 
 def _kernel_changes(now: Mapping[str, KernelRecord], before: Mapping[str, KernelRecord]) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Interval, Outcome
-from pytest_nnopt.statistics.decision import Reason, decide_minimum, decide_regression
+from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason, decide_minimum, decide_regression
 from pytest_nnopt.statistics.shift import NO_SHIFT, Shift
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.absolute import (
@@ -25,6 +25,7 @@ from pytest_nnopt.verdict.estimates import estimate_of, shift_since
 from pytest_nnopt.verdict.imported import describe_imported
 from pytest_nnopt.verdict.question import without_baseline
 from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base
+from pytest_nnopt.verdict.ways import SAME_GROWTH, Ways, describe_as_measured
 from pytest_nnopt.verdict.wording import (
     could_be_chance,
     describe_shift,
@@ -37,6 +38,8 @@ from pytest_nnopt.verdict.wording import (
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.statistics.decision import Decision
+    from pytest_nnopt.statistics.prior import VariancePrior
+    from pytest_nnopt.statistics.sequential import SequentialPlan
     from pytest_nnopt.verdict.question import Question
 
 
@@ -123,14 +126,25 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
             limit,
             (_describe_latency(decision, limit, question.level_name), *describe_shift(shift)),
         )
-    is_open = decision.outcome is Outcome.INCONCLUSIVE
     details = (
         *describe_shift(shift),
-        *(describe_choices(question.baseline.timing, limit) if is_open else []),
+        *_describe_ways(question, timing, question.baseline.timing, decision),
         *([] if absolute is None else [describe_absolute(absolute)]),
     )
     reason = _describe_latency(decision, limit, question.level_name) + _named_where_open(decision, shift)
     return _latency(decision, reason, limit, details)
+
+
+def _describe_ways(
+    question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], decision: Decision
+) -> Sequence[str]:
+    """Say what the compiler's choices among ways to launch kernels have to do with a decision."""
+    if decision.reason is Reason.CHOSEN_OTHERWISE:
+        return Ways(now, before, question.plan).describe()
+    if decision.outcome is Outcome.INCONCLUSIVE:
+        return describe_choices(before, question.latency_limit)
+    as_measured = compare_times(question, now, before, heeds_choices=False).change
+    return [] if abs(as_measured - decision.change) < SAME_GROWTH else [describe_as_measured(as_measured)]
 
 
 def _named_where_open(decision: Decision, shift: Shift) -> str:
@@ -197,17 +211,55 @@ def moved_machine(question: Question, timing: Sequence[ProcessRecord]) -> Shift:
 
 
 def compare_times(
-    question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], shift: Shift = NO_SHIFT
+    question: Question,
+    now: Sequence[ProcessRecord],
+    before: Sequence[ProcessRecord],
+    shift: Shift = NO_SHIFT,
+    *,
+    heeds_choices: bool = True,
 ) -> Decision:
     """Decide whether the candidate's time over eager's has grown, on a machine that may have moved."""
-    return decide_regression(
-        [estimate_of(process) for process in now],
-        [estimate_of(process) for process in before],
+    return decide_times(
+        now,
+        before,
         limit=question.latency_limit,
         prior=question.prior,
         plan=question.plan,
         shift_error=shift.error,
+        heeds_choices=heeds_choices,
     )
+
+
+def decide_times(
+    now: Sequence[ProcessRecord],
+    before: Sequence[ProcessRecord],
+    *,
+    limit: float,
+    prior: VariancePrior,
+    plan: SequentialPlan = DEFAULT_PLAN,
+    shift_error: float = 0.0,
+    heeds_choices: bool = True,
+) -> Decision:
+    """Decide whether the candidate's time over eager's has grown by more than a limit.
+
+    Where a GPU sets the pace, how the compiler chose to launch kernels is heeded as it is for their own time.
+
+    Args:
+        now: processes of this run.
+        before: processes of the baseline.
+        limit: the tolerated relative slowdown, 0.05 for 5 %.
+        prior: what other cases teach about the variance of one process.
+        plan: when evidence is looked at, and what errors may cost.
+        shift_error: standard error that the machine's own change since the baseline adds.
+        heeds_choices: whether they are; else times count as measured.
+    """
+    ways = Ways(now, before, plan)
+
+    def decide(even: Collection[str]) -> Decision:
+        here, there = ways.relative_estimates(even)
+        return decide_regression(here, there, limit=limit, prior=prior, plan=plan, shift_error=shift_error)
+
+    return ways.decide(decide)[0] if heeds_choices and ways.sets_the_pace else decide(())
 
 
 def _device_look(question: Question, timing: Sequence[ProcessRecord]) -> int:

@@ -23,6 +23,10 @@ def relation_to_limit(decision: Decision, limit: float) -> str:
     if decision.reason is Reason.UNCONFIRMED:
         where = "beyond" if decision.change > limit else "a slowdown, and not shown to be within"
         return f"{where} the limit of {format_percent(limit)}, but {could_be_chance(decision)}"
+    if decision.reason is Reason.CHOSEN_OTHERWISE:
+        where = "beyond" if decision.change > limit else "a slowdown, and not shown to be within"
+        why = "the ways in which kernels are launched, which the compiler chooses by timing, could explain it"
+        return f"{where} the limit of {format_percent(limit)}, but {why}"
     if decision.reason is Reason.COULD_BE_LUCK:
         return f"within the limit of {format_percent(limit)}, but may be as fast by chance as some of the baseline's"
     relations = {Outcome.FAILED: "beyond", Outcome.INCONCLUSIVE: "not clearly on either side of"}

@@ -10,7 +10,8 @@ from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord
 from pytest_nnopt.model import Outcome
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN
 from pytest_nnopt.statistics.family import plan_for_suite
-from pytest_nnopt.verdict.device_time import check_device_time, compare_launches, decide_device_time, device_estimates
+from pytest_nnopt.verdict.device_time import check_device_time, compare_launches, decide_device_time
+from pytest_nnopt.verdict.ways import Ways
 from tests.builders import make_process
 
 SLOW, FAST = ("grid 64, block 512", 1.1e-4), ("grid 128, block 256", 1e-4)
@@ -36,7 +37,7 @@ def lottery(count: int, chooser: random.Random, *, slower: float = 0.0) -> list[
 
 
 def spread(processes: Sequence[ProcessRecord]) -> float:
-    figures = [estimate.log_ratio for estimate in device_estimates(processes, processes)[1]]
+    figures = [estimate.log_ratio for estimate in Ways([], processes, DEFAULT_PLAN).device_estimates()[1]]
     return max(figures) - min(figures)
 
 
@@ -83,9 +84,9 @@ def test_an_unknown_launch_counts_as_it_is() -> None:
     assert spread(before) == pytest.approx(math.log(1.01 / 1.005), rel=1e-3)
 
 
-def test_a_launch_far_from_the_others_is_no_matter_of_chance() -> None:
+def test_a_launch_far_from_the_others_is_no_matter_of_chance_where_many_processes_agree_on_it() -> None:
     before = [process("grid 1, block 1", 1.8e-4)] + [process(*FAST)] * 9
-    assert check_device_time([process("grid 1, block 1", 1.8e-4)] * 4, before, 0.02).outcome is Outcome.FAILED
+    assert check_device_time([process("grid 1, block 1", 1.8e-4)] * 8, before, 0.02).outcome is Outcome.FAILED
 
 
 def test_a_kernel_of_no_time_is_left_as_it_is() -> None:
@@ -94,7 +95,8 @@ def test_a_kernel_of_no_time_is_left_as_it_is() -> None:
 
 
 def test_processes_without_kernels_say_nothing() -> None:
-    now, before = device_estimates([make_process(), process(*FAST)], [process(*FAST), make_process()])
+    processes = [make_process(), process(*FAST)]
+    now, before = Ways(processes, processes, DEFAULT_PLAN).device_estimates()
     assert (len(now), len(before)) == (1, 1)
 
 
@@ -121,7 +123,7 @@ def test_kernels_share_the_false_alarms_of_a_suite() -> None:
 
 def test_a_way_that_one_process_knows_is_no_measure_of_a_slowdown_in_it() -> None:
     before = [process("grid 1, block 1", 1.8e-4, rest=1e-4)] + [process("grid 2, block 1", 1.5e-4, rest=1e-4)] * 9
-    check = check_device_time([process("grid 1, block 1", 1.7e-4, rest=1e-4)] * 4, before, 0.02)
+    check = check_device_time([process("grid 1, block 1", 1.7e-4, rest=1e-4)] * 8, before, 0.02)
     assert check.outcome is Outcome.FAILED
 
 

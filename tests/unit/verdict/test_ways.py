@@ -1,0 +1,208 @@
+"""What chance may have drawn of ways to launch a kernel, and how decisions heed it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_nnopt.baseline.schema import Evidence, KernelRecord, ProcessRecord
+from pytest_nnopt.model import Check, Outcome
+from pytest_nnopt.statistics.decision import DEFAULT_PLAN
+from pytest_nnopt.statistics.family import plan_for_suite
+from pytest_nnopt.statistics.sequential import SequentialPlan
+from pytest_nnopt.verdict.device_time import check_device_time, decide_device_time
+from pytest_nnopt.verdict.times import check_latency, wanted_processes
+from pytest_nnopt.verdict.ways import Ways
+from tests.builders import make_config, make_process, make_question
+
+Way = tuple[str | None, float]
+Judge = Callable[[list[ProcessRecord], list[ProcessRecord]], Check]
+
+QUICK, SLOW, UNKNOWN = ("grid 256, block 512", 290e-6), ("grid 64, block 512", 420e-6), ("grid 1, block 64", 400e-6)
+REST = 2.33e-3
+"""Seconds of the other kernels of a call: the slow way makes it 5 % longer."""
+
+
+def process(
+    way: Way, *, slower: float = 0.0, waiting: tuple[str, ...] = (), wall: float | None = None
+) -> ProcessRecord:
+    """Make a process of a GPU that is busy with kernels all the time, one of which is launched in some way."""
+    launch, seconds = way
+    kernels = {
+        "sums": KernelRecord(count=1, seconds=seconds * (1 + slower), launch=launch),
+        "gemm": KernelRecord(count=2, seconds=REST * (1 + slower), launch="grid 32, block 128"),
+        "copies": KernelRecord(count=1, seconds=1e-6, launch=None),
+    }
+    busy = sum(kernel.seconds for kernel in kernels.values())
+    made = make_process(math.log(busy / 4e-3))
+    seconds_by_side = {**made.seconds, "candidate": wall or busy}
+    return made.model_copy(update={"kernels": kernels, "seconds": seconds_by_side, "waiting": waiting})
+
+
+RECORDED = [process(QUICK)] * 10
+RECORDED_WITH_BOTH = [process(QUICK)] * 8 + [process(SLOW)] * 2
+
+
+def device_time(now: list[ProcessRecord], before: list[ProcessRecord], limit: float = 0.02) -> Check:
+    return check_device_time(now, before, limit)
+
+
+def latency(now: list[ProcessRecord], before: list[ProcessRecord], *, limit: float = 0.03) -> Check:
+    question = make_question(make_config(latency=limit), is_comparing=True, baseline=Evidence(timing=tuple(before)))
+    return check_latency(question, now)
+
+
+@pytest.mark.parametrize("check", [device_time, latency])
+@pytest.mark.parametrize("before", [RECORDED, RECORDED_WITH_BOTH])
+class TestUnchangedCode:
+    """One process in five or so launches a kernel in a slow way."""
+
+    def test_a_slow_way_in_every_process_is_left_open(self, check: Judge, before: list[ProcessRecord]) -> None:
+        for count in (1, 2):
+            assert check([process(SLOW)] * count, before).outcome is Outcome.INCONCLUSIVE
+
+    def test_it_passes_as_soon_as_one_process_launches_as_usual(
+        self, check: Judge, before: list[ProcessRecord]
+    ) -> None:
+        found = check([process(SLOW), process(QUICK)], before)
+        assert found.outcome is Outcome.PASSED
+        assert found.value == pytest.approx(0, abs=1e-6)
+
+    def test_ways_that_a_baseline_holds_do_not_make_it_noisy(self, check: Judge, before: list[ProcessRecord]) -> None:
+        assert check([process(QUICK)], before).outcome is Outcome.PASSED
+
+
+@pytest.mark.parametrize("check", [device_time, latency])
+class TestChangedCode:
+    def test_a_slow_way_in_so_many_processes_that_chance_hardly_draws_it_fails(self, check: Judge) -> None:
+        assert check([process(SLOW)] * 4, RECORDED).outcome is Outcome.FAILED
+        assert check([process(SLOW)] * 4, RECORDED_WITH_BOTH).outcome is Outcome.INCONCLUSIVE
+        assert check([process(SLOW)] * 8, RECORDED_WITH_BOTH).outcome is Outcome.FAILED
+
+    def test_a_way_that_takes_more_than_twice_as_long_is_no_choice(self, check: Judge) -> None:
+        assert check([process((UNKNOWN[0], 2.1 * QUICK[1]))] * 2, RECORDED).outcome is Outcome.FAILED
+
+    def test_a_slowdown_of_all_kernels_is_found_whatever_their_ways(self, check: Judge) -> None:
+        now = [process(way, slower=0.06) for way in (QUICK, SLOW, UNKNOWN, QUICK)]
+        for before in (RECORDED, RECORDED_WITH_BOTH):
+            found = check(now, before)
+            assert found.outcome is Outcome.FAILED
+            assert found.value >= 0.059
+
+
+def test_a_pass_that_leaves_ways_out_says_what_was_measured() -> None:
+    now, said = [process(SLOW), process(QUICK)], "as measured +2.45 %; the figure above compares kernels launched alike"
+    assert said in latency(now, RECORDED).details
+    assert said in device_time(now, RECORDED, limit=0.01).details
+
+
+def test_what_a_decision_without_ways_finds_is_said_beside_what_was_measured() -> None:
+    found = device_time(
+        [process(SLOW, slower=0.06), process(QUICK, slower=0.06)] * 2, [process(QUICK), process(SLOW)] * 5
+    )
+    assert found.outcome is Outcome.FAILED
+    assert found.value == pytest.approx(0.06, abs=1e-3)
+
+
+def test_a_reason_names_chance_and_its_details_the_kernel() -> None:
+    for found in (device_time([process(SLOW)] * 2, RECORDED), latency([process(SLOW)] * 2, RECORDED)):
+        assert found.outcome is Outcome.INCONCLUSIVE
+        assert found.reason.endswith(
+            "%, but the ways in which kernels are launched, which the compiler chooses by timing, could explain it"
+        )
+        assert (
+            "kernel sums is launched in a slower way in 2 of 2 processes, and in 0 of 10 of the baseline: 420 µs per "
+            "call, where the baseline takes 290 µs on average"
+        ) in found.details
+
+
+def test_further_processes_are_asked_for_while_chance_could_explain_it() -> None:
+    question = make_question(
+        make_config(latency=0.03), is_comparing=True, device="cuda", baseline=Evidence(timing=tuple(RECORDED))
+    )
+    assert wanted_processes(question, [process(SLOW)] * 2) == 4
+    assert wanted_processes(question, [process(SLOW)] * 4) == 4
+
+
+def test_in_a_large_suite_more_processes_must_agree() -> None:
+    plan = plan_for_suite(DEFAULT_PLAN, 100)
+    assert decide_device_time([process(SLOW)] * 4, RECORDED, 0.02, plan).outcome is Outcome.INCONCLUSIVE
+    assert decide_device_time([process(SLOW)] * 8, RECORDED, 0.02, plan).outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        pytest.param({"waiting": ("candidate",)}, id="the GPU waits for its host"),
+        pytest.param({"wall": 2e-3}, id="kernels overlap"),
+    ],
+)
+def test_latency_counts_as_measured_where_kernels_do_not_add_up_to_it(others: dict[str, Any]) -> None:
+    now, before = [process(SLOW, **others)] * 2, [process(QUICK, **others)] * 10
+    assert latency(now, before).outcome is Outcome.FAILED
+
+
+def test_the_costliest_kernels_are_named_first_and_not_too_many() -> None:
+    def draw(launch: str, factor: float) -> ProcessRecord:
+        times = {"a": 1e-4, "b": 3e-4, "c": 2e-4, "d": 4e-4}
+        kernels = {n: KernelRecord(count=1, seconds=factor * s, launch=launch) for n, s in times.items()}
+        return make_process().model_copy(update={"kernels": kernels})
+
+    lines = Ways([draw("grid 1", 1.5)], [draw("grid 2", 1.0)] * 10, DEFAULT_PLAN).describe()
+    assert [line.split()[1] for line in lines] == ["d", "b", "c"]
+
+
+def test_a_kernel_that_the_baseline_does_not_have_is_no_choice() -> None:
+    added = KernelRecord(count=1, seconds=3e-4, launch="grid 7")
+    now = [process(QUICK)] * 2
+    now = [one.model_copy(update={"kernels": {**one.kernels, "added": added}}) for one in now]
+    ways = Ways(now, RECORDED, DEFAULT_PLAN)
+    assert ways.by_chance == frozenset()
+    assert decide_device_time(now, RECORDED, 0.02).outcome is Outcome.FAILED
+
+
+def test_a_kernel_that_this_run_does_not_have_is_no_choice_either() -> None:
+    added = KernelRecord(count=1, seconds=3e-4, launch="grid 7")
+    other = added.model_copy(update={"launch": "grid 8"})
+    before = [
+        one.model_copy(update={"kernels": {**one.kernels, "added": found}})
+        for one, found in zip(RECORDED, [added, other] * 5, strict=True)
+    ]
+    assert Ways([process(QUICK)] * 2, before, DEFAULT_PLAN).by_chance == frozenset()
+
+
+@given(
+    ways=st.lists(st.sampled_from([QUICK, SLOW, UNKNOWN]), min_size=1, max_size=8),
+    recorded=st.lists(st.sampled_from([QUICK, SLOW]), min_size=2, max_size=10),
+    slower=st.lists(st.floats(0, 0.5), min_size=2, max_size=2),
+)
+def test_slower_never_turns_failed_into_passed(ways: list[Way], recorded: list[Way], slower: list[float]) -> None:
+    less, more = sorted(slower)
+    before = [process(way) for way in recorded]
+    plan = SequentialPlan()
+
+    def outcome(by: float) -> Outcome:
+        return decide_device_time([process(way, slower=by) for way in ways], before, 0.02, plan).outcome
+
+    if outcome(less) is Outcome.FAILED:
+        assert outcome(more) not in (Outcome.PASSED, Outcome.IMPROVED)
+
+
+@given(scale=st.floats(1e-3, 1e3), way=st.sampled_from([QUICK, SLOW, UNKNOWN]))
+def test_units_do_not_matter(scale: float, way: Way) -> None:
+    def scaled(one: ProcessRecord) -> ProcessRecord:
+        kernels = {n: k.model_copy(update={"seconds": k.seconds * scale}) for n, k in one.kernels.items()}
+        return one.model_copy(update={"kernels": kernels})
+
+    now = [process(way), process(QUICK)]
+    plain, other = (
+        decide_device_time(*sides, 0.02)
+        for sides in ((now, RECORDED_WITH_BOTH), (list(map(scaled, now)), list(map(scaled, RECORDED_WITH_BOTH))))
+    )
+    assert plain.outcome is other.outcome
+    assert plain.change == pytest.approx(other.change, abs=1e-9)
