@@ -92,6 +92,7 @@ class TestChangedCode:
         for before in (RECORDED, RECORDED_WITH_BOTH):
             found = check(now, before)
             assert found.outcome is Outcome.FAILED
+            assert found.value is not None
             assert found.value >= 0.059
 
 
