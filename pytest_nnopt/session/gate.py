@@ -35,7 +35,7 @@ from pytest_nnopt.statistics.prior import (
     sample_variance,
 )
 from pytest_nnopt.statistics.sequential import SequentialPlan
-from pytest_nnopt.verdict import Question, estimate_of
+from pytest_nnopt.verdict import Question, even_estimates
 from pytest_nnopt.verdict.absolute import absolute_estimates
 
 if TYPE_CHECKING:
@@ -375,7 +375,7 @@ class Gate:
         """Keep what a baseline teaches about the variance between processes."""
         seen = self._variances.setdefault(environment_name, _Variances())
         for level in levels_of(baseline):
-            seen.relative.append(sample_variance([estimate_of(process) for process in level.timing]))
+            seen.relative.append(sample_variance(even_estimates(level.timing)))
             seen.absolute.append(sample_variance(absolute_estimates(level.timing)))
 
 

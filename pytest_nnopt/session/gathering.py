@@ -15,6 +15,7 @@ from pytest_nnopt.session.crew import Crew
 from pytest_nnopt.session.progress import NoProgress
 from pytest_nnopt.session.standby import Standby
 from pytest_nnopt.session.teams import TeamProcess
+from pytest_nnopt.torch_backend.isolation import share_machine_code
 from pytest_nnopt.torch_backend.threads import default_threads
 from pytest_nnopt.verdict import wanted_processes
 
@@ -57,7 +58,8 @@ def hired_crew(
     """Have a crew for one case, all of whose processes are gone in the end.
 
     On a CPU they reuse the compiled code in ``cache_dir``. On a GPU each compiles anew, since the compiler chooses
-    kernels by timing them: two compilations of one model differ by more than two processes with the same kernels.
+    kernels by timing them: two compilations of one model differ by more than two processes with the same kernels. What
+    Triton made of a kernel's source is reused there, too: all of the ways that are timed.
     There, one model is built at a time, because a device's memory may not hold more, and the next processes import
     meanwhile.
 
@@ -66,7 +68,7 @@ def hired_crew(
         test_id: node id of the test.
         case_id: the case that it is to hand over.
         environment: what every process must see, too.
-        cache_dir: gives the directory for compiled code on a CPU.
+        cache_dir: gives the directory of the run's compiled code.
         standby: keeps a process that may be on its way already.
         variables: the environment before the test's fixtures changed it, which they do in each process; None is this
             one.
@@ -79,7 +81,9 @@ def hired_crew(
     with contextlib.ExitStack() as directories:  # outlive the processes, which write into them
 
         def new_directory() -> Path:
-            return directories.enter_context(temporary_directory())
+            directory = directories.enter_context(temporary_directory())
+            share_machine_code(directory, cache_dir())
+            return directory
 
         with Crew(
             start,

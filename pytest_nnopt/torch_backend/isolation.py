@@ -16,6 +16,9 @@ from torch._inductor import metrics, utils
 
 from pytest_nnopt.files import temporary_directory
 
+_MACHINE_CODE = "triton"
+"""Where Triton keeps its own, in a directory for compiled code."""
+
 
 @contextlib.contextmanager
 def isolated_compilation(*, cache_dir: Path | None = None) -> Iterator[None]:
@@ -175,7 +178,7 @@ def _cached_in(directory: Path) -> Iterator[None]:
     keep its directory nor remove it when the body raises.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    settings = {"TORCHINDUCTOR_CACHE_DIR": str(directory), "TRITON_CACHE_DIR": str(directory / "triton")}
+    settings = {"TORCHINDUCTOR_CACHE_DIR": str(directory), "TRITON_CACHE_DIR": str(directory / _MACHINE_CODE)}
     before = {name: os.environ.get(name) for name in settings}
     _clear_caches_in_memory()
     os.environ.update(settings)
@@ -188,6 +191,17 @@ def _cached_in(directory: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def share_machine_code(directory: Path, other: Path) -> None:
+    """Let a compilation cached in ``directory`` use what Triton made of the same sources for one cached in ``other``.
+
+    Machine code depends on nothing but its source and options: how kernels are launched is chosen anew all the same.
+    Where the file system has no links, Triton makes it again.
+    """
+    (other / _MACHINE_CODE).mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):
+        (directory / _MACHINE_CODE).symlink_to(other / _MACHINE_CODE, target_is_directory=True)
 
 
 def _clear_caches_in_memory() -> None:

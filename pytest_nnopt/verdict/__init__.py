@@ -9,5 +9,6 @@ from pytest_nnopt.verdict.accepted import wanted_processes
 from pytest_nnopt.verdict.estimates import estimate_of
 from pytest_nnopt.verdict.judge import judge, keep_exact_failures
 from pytest_nnopt.verdict.question import Observed, Question
+from pytest_nnopt.verdict.ways import even_estimates
 
-__all__ = ["Observed", "Question", "estimate_of", "judge", "keep_exact_failures", "wanted_processes"]
+__all__ = ["Observed", "Question", "estimate_of", "even_estimates", "judge", "keep_exact_failures", "wanted_processes"]

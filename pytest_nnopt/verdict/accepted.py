@@ -72,11 +72,11 @@ def find_worsening(question: Question, observed: Observed, verdict: Verdict) -> 
     """Say what an update would make worse than it was accepted: what the gate would fail with these figures.
 
     Numbers are left out: what changed of them is named by the recording itself. A machine that has moved is no excuse
-    for a slower time, but named: it may be the reason. Nor is chance one for more memory.
+    for a slower time, but named: it may be the reason. Nor is chance one for more memory, or in how kernels are launched.
     """
     if not question.is_updating or question.baseline is None:
         return ()
-    compared = replace(question, is_comparing=True, is_updating=False, ignores_shift=True)
+    compared = replace(question, is_comparing=True, is_updating=False, takes_no_excuse=True)
     against = judge_drift_since_best(compared, observed, judge(compared, observed))
     standing = {check.name for check in verdict.checks if check.outcome.is_failure}
     shift = times.moved_machine(question, observed.timing)

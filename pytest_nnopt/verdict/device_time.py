@@ -41,6 +41,7 @@ def check_device_time(
     *,
     level: str = "the baseline",
     plan: SequentialPlan = DEFAULT_PLAN,
+    is_strict: bool = False,
 ) -> Check:
     """Hold the candidate's kernels against the baseline's: their own time, and how many are launched.
 
@@ -50,8 +51,9 @@ def check_device_time(
         limit: tolerated growth of the kernels' time.
         level: what ``before`` belongs to, in words.
         plan: of the case's timing decisions.
+        is_strict: whether chance in how kernels are launched is no excuse for a slowdown.
     """
-    ways = Ways(now, before, plan)
+    ways = Ways(now, before, plan, is_strict=is_strict)
     decision, even = _decide(ways, limit, plan)
     launched = compare_launches(now, before, plan)
     as_measured = _as_measured(now, before, ways.device_estimates(even))

@@ -12,7 +12,7 @@ from pytest_nnopt.statistics.power import minimum_detectable_effect
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.choices import describe_choices
-from pytest_nnopt.verdict.estimates import estimate_of
+from pytest_nnopt.verdict.ways import even_estimates
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
@@ -98,7 +98,7 @@ def _is_hopeless(question: Question, timing: Sequence[ProcessRecord]) -> bool:
 
 def _noise(question: Question, timing: Sequence[ProcessRecord]) -> VariancePrior:
     """Return the noise that the gate would take these times for, were they its baseline."""
-    return recorded_noise([estimate_of(process) for process in timing], question.prior)
+    return recorded_noise(even_estimates(timing), question.prior)
 
 
 def _findable(

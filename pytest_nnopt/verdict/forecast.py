@@ -11,7 +11,7 @@ from pytest_nnopt.statistics.evidence import recorded_noise, recorded_stray_rate
 from pytest_nnopt.statistics.power import minimum_detectable_effect, processes_needed
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.accepted import wanted_processes
-from pytest_nnopt.verdict.estimates import estimate_of
+from pytest_nnopt.verdict.ways import even_estimates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ def forecast_latency(question: Question) -> Forecast | None:
     if not question.is_comparing or baseline is None or not baseline.timing or CheckName.LATENCY not in question.asked:
         return None
     limit, plan, recorded = question.latency_limit, question.plan, len(baseline.timing)
-    estimates = [estimate_of(process) for process in baseline.timing]
+    estimates = even_estimates(baseline.timing)
     noise = recorded_noise(estimates, question.prior)
     stray_rate = recorded_stray_rate(estimates, question.prior)
     return Forecast(

@@ -100,7 +100,9 @@ def _growth_checks(question: Question, observed: Observed) -> list[Check]:
 
 def _device_time_check(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Check:
     limit = question.config.limits.device_time
-    return check_device_time(now, before, limit, level=question.level_name, plan=question.plan)
+    return check_device_time(
+        now, before, limit, level=question.level_name, plan=question.plan, is_strict=question.takes_no_excuse
+    )
 
 
 def _memory_check(question: Question, memory: MemoryRecord) -> Check | None:

@@ -67,8 +67,8 @@ class Question:
         foreign_memory: where the baseline holds no memory, a level recorded elsewhere that does.
         anchor: the best level that was accepted, where the present one is another.
         imported: what another tool recorded of it, where there is no level; it decides nothing.
-        ignores_shift: whether times are compared as if the machine were what it was, so that nothing worse is accepted
-            for the doubt's sake.
+        takes_no_excuse: whether times are compared as if the machine were what it was, and chance had no part in how
+            kernels are launched, so that nothing worse is accepted for the doubt's sake.
         is_recording_missing: whether a missing baseline is recorded now instead of failing the case.
         work: what the reference does now, where times are asked for.
         base: the revision that is compared with, in words; None where the baseline is a stored one.
@@ -98,7 +98,7 @@ class Question:
     foreign_memory: Elsewhere | None = None
     anchor: Recording | None = None
     imported: ImportedTime | None = None
-    ignores_shift: bool = False
+    takes_no_excuse: bool = False
 
     @property
     def compilation(self) -> CompileLevel | None:
@@ -129,7 +129,7 @@ class Question:
     @property
     def heeds_host(self) -> bool:
         """Whether a slower host is no slowdown of what waits for it; of times recorded elsewhere nobody can tell."""
-        return not self.ignores_shift and self.foreign_times is None
+        return not self.takes_no_excuse and self.foreign_times is None
 
     @property
     def level_name(self) -> str:

@@ -227,6 +227,7 @@ def compare_times(
         plan=question.plan,
         shift_error=shift.error,
         heeds_choices=heeds_choices,
+        is_strict=question.takes_no_excuse,
     )
 
 
@@ -239,6 +240,7 @@ def decide_times(
     plan: SequentialPlan = DEFAULT_PLAN,
     shift_error: float = 0.0,
     heeds_choices: bool = True,
+    is_strict: bool = False,
 ) -> Decision:
     """Decide whether the candidate's time over eager's has grown by more than a limit.
 
@@ -252,14 +254,15 @@ def decide_times(
         plan: when evidence is looked at, and what errors may cost.
         shift_error: standard error that the machine's own change since the baseline adds.
         heeds_choices: whether they are; else times count as measured.
+        is_strict: whether they are no excuse for a slowdown.
     """
-    ways = Ways(now, before, plan)
+    ways = Ways(now, before, plan, is_strict=is_strict)
 
     def decide(even: Collection[str]) -> Decision:
         here, there = ways.relative_estimates(even)
         return decide_regression(here, there, limit=limit, prior=prior, plan=plan, shift_error=shift_error)
 
-    return ways.decide(decide)[0] if heeds_choices and ways.sets_the_pace else decide(())
+    return ways.decide(decide)[0] if heeds_choices else decide(())
 
 
 def _device_look(question: Question, timing: Sequence[ProcessRecord]) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Outcome, Variant
-from pytest_nnopt.statistics.decision import Reason
+from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.strays import choice_probability
 from pytest_nnopt.units import format_count, format_percent, format_seconds
@@ -34,11 +34,18 @@ _LARGEST_FACTOR_BY_CHANCE = 2.0
 """A way that is further than this from what its kernel takes on average is no choice of a compiler that times them. The
 furthest seen took 1.46 times as long as the usual one."""
 
+_LIKELY = 0.1
+"""A pass that leaves ways out needs chance to draw as slow ones as often as now at least this often. What makes a slow
+way frequent and not certain would else pass as soon as one process launches as usual."""
+
 _ALL_OF_A_CALL = 1.02
 """Kernels that take more than this times the call's own time overlap: their times do not add up to it."""
 
 SAME_GROWTH = 0.001
 """Difference between a growth as measured and that of kernels launched alike that is not worth a word."""
+
+_TELLING_PROCESSES = 10
+"""Recorded processes of which fewer are said to know few ways."""
 
 _SHOWN_KERNELS = 3
 
@@ -56,14 +63,22 @@ class Ways:
     others, and of ways that the baseline does not know, it can be asked for: they may be what a change did.
 
     Args:
-        now: processes of this run; those without kernels are left out.
-        before: processes of the baseline; likewise.
+        now: processes of this run.
+        before: processes of the baseline.
         plan: of the case's timing decisions, whose rate of false alarms it is that counts.
+        is_strict: whether chance is no excuse: a slowdown fails, though chance may have drawn the ways that make it.
     """
 
-    def __init__(self, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], plan: SequentialPlan) -> None:
+    def __init__(
+        self,
+        now: Sequence[ProcessRecord],
+        before: Sequence[ProcessRecord],
+        plan: SequentialPlan,
+        *,
+        is_strict: bool = False,
+    ) -> None:
         self._now, self._before = tuple(now), tuple(before)
-        self._plan = plan
+        self._plan, self._is_strict = plan, is_strict
         names = {name for process in before for name in process.kernels}
         self._kernels = {name: _Kernel(_records(name, now), _records(name, before)) for name in sorted(names)}
 
@@ -75,16 +90,17 @@ class Ways:
 
     @cached_property
     def as_before(self) -> frozenset[str]:
-        """Of these, the ones that a process of this run launched as usual: the code is still what it was."""
-        return frozenset(name for name in self.by_chance if self._kernels[name].is_seen_as_usual)
-
-    @property
-    def sets_the_pace(self) -> bool:
-        """Whether kernels' times are part of a call's in all processes; where a GPU waits for its host they are not."""
-        return all(map(_is_paced_by_kernels, (*self._now, *self._before)))
+        """Of these, the ones of which chance draws such ways easily, and of which a process of this run drew a usual
+        one: the code is still what it was.
+        """
+        return frozenset(
+            name
+            for name in self.by_chance
+            if self._kernels[name].probability >= _LIKELY and self._kernels[name].is_seen_as_usual
+        )
 
     def device_estimates(self, even: Collection[str] = ()) -> Split:
-        """Return the logarithm of each process's kernel seconds per call.
+        """Return the logarithm of each process's kernel seconds per call; processes without kernels are left out.
 
         The spread within a process is far below that between them.
 
@@ -93,11 +109,11 @@ class Ways:
         """
         now, before = (
             [
-                ProcessEstimate(math.log(self._kernel_seconds(process, even)), 0.0, 1)
+                ProcessEstimate(math.log(math.fsum(self._seconds(process.kernels, even, is_now=is_now))), 0.0, 1)
                 for process in processes
                 if process.device_seconds
             ]
-            for processes in (self._now, self._before)
+            for processes, is_now in self._sides
         )
         return now, before
 
@@ -105,18 +121,18 @@ class Ways:
         """Return what each process knows about the candidate's time over the reference's.
 
         Args:
-            even: kernels whose ways shall make no difference.
+            even: kernels whose ways shall make no difference, where their times are part of a call's.
         """
         now, before = (
-            [self._relative(process, even) for process in processes] for processes in (self._now, self._before)
+            [self._relative(process, even, is_now=is_now) for process in processes] for processes, is_now in self._sides
         )
         return now, before
 
     def decide(self, decide: Callable[[Collection[str]], Decision]) -> tuple[Decision, Collection[str]]:
         """Decide by times as they are, and where they do not pass, heed what chance may have drawn.
 
-        A pass may leave out the ways of kernels that some process of this run launched as usual. A failure needs a
-        slowdown without the ways that chance may have drawn, or ways that it would hardly draw as often.
+        A pass may leave out the ways of kernels that are launched as before. A failure needs a slowdown without the
+        ways that chance may have drawn, or ways that it would hardly draw as often.
 
         Args:
             decide: decides, with the ways of some kernels making no difference.
@@ -127,13 +143,13 @@ class Ways:
         as_it_is = decide(())
         if as_it_is.outcome in _WITHIN or not self.by_chance:
             return as_it_is, ()
-        if (as_usual := decide(self.as_before)).outcome in _WITHIN:
-            return as_usual, self.as_before
+        if self.as_before and (as_usual := decide(self.as_before)).outcome in _WITHIN:
+            return replace(as_usual, outcome=Outcome.PASSED, reason=Reason.WITHIN_LIMIT), self.as_before
         without_chance = decide(self.by_chance)
         if as_it_is.outcome is not Outcome.FAILED:
             is_slower = without_chance.outcome is Outcome.FAILED
             return (without_chance, self.by_chance) if is_slower else (as_it_is, ())
-        if without_chance.outcome is Outcome.FAILED:
+        if self._is_strict or without_chance.outcome is Outcome.FAILED:
             return as_it_is, ()
         next_look = self._plan.next_look(len(self._now))
         left_open = replace(as_it_is, outcome=Outcome.INCONCLUSIVE, reason=Reason.CHOSEN_OTHERWISE, next_look=next_look)
@@ -143,28 +159,44 @@ class Ways:
         """Name the kernels that chance may have launched in a slower way than usual, the costliest first."""
         slowed = {name: self._kernels[name].excess for name in self.by_chance}
         names = sorted((name for name in slowed if slowed[name] > 0), key=lambda name: (-slowed[name], name))
-        return tuple(f"kernel {name} {self._kernels[name].describe()}" for name in names[:_SHOWN_KERNELS])
+        shown = tuple(f"kernel {name} {self._kernels[name].describe()}" for name in names[:_SHOWN_KERNELS])
+        recorded = sum(1 for process in self._before if process.kernels)
+        if recorded >= _TELLING_PROCESSES:
+            return shown
+        return *shown, f"{format_count(recorded, 'recorded process', 'recorded processes')} know few ways: record more"
 
-    def _kernel_seconds(self, process: ProcessRecord, even: Collection[str]) -> float:
-        return math.fsum(self._seconds(name, record, is_even=name in even) for name, record in process.kernels.items())
+    @property
+    def _sides(self) -> tuple[tuple[Sequence[ProcessRecord], bool], ...]:
+        """Each side's processes, and whether they are this run's."""
+        return (self._now, True), (self._before, False)
 
-    def _seconds(self, name: str, record: KernelRecord, *, is_even: bool) -> float:
-        kernel = self._kernels.get(name)
-        if kernel is None:
-            return record.seconds
-        return kernel.even_seconds(record) if is_even else record.seconds * kernel.factors.get(record.launch, 1.0)
+    def _seconds(self, kernels: Mapping[str, KernelRecord], even: Collection[str], *, is_now: bool) -> Iterator[float]:
+        """Yield the seconds that each of a process's kernels counts with."""
+        for name, record in kernels.items():
+            kernel = self._kernels.get(name)
+            if kernel is None:
+                yield record.seconds
+            elif name in even:
+                yield kernel.even_seconds(record, growth=kernel.growth if is_now else 1.0)
+            else:
+                yield record.seconds * kernel.factors.get(record.launch, 1.0)
 
-    def _relative(self, process: ProcessRecord, even: Collection[str]) -> ProcessEstimate:
+    def _relative(self, process: ProcessRecord, even: Collection[str], *, is_now: bool) -> ProcessEstimate:
         estimate = estimate_of(process)
-        excess = math.fsum(
-            record.seconds - self._seconds(name, record, is_even=True)
-            for name, record in process.kernels.items()
-            if name in even
-        )
-        if not excess:
+        if not even or not _is_paced_by_kernels(process):
             return estimate
+        chosen = {name: record for name, record in process.kernels.items() if name in even}
+        counted = math.fsum(self._seconds(chosen, even, is_now=is_now))
+        excess = math.fsum(record.seconds for record in chosen.values()) - counted
         share = excess / process.seconds[Variant.CANDIDATE.value]
         return replace(estimate, log_ratio=estimate.log_ratio + math.log1p(-share))
+
+
+def even_estimates(processes: Sequence[ProcessRecord]) -> list[ProcessEstimate]:
+    """Return what recorded processes know about the candidate's time over the reference's, whatever ways were drawn."""
+    names = {name for process in processes for name in process.kernels}
+    _, estimates = Ways((), processes, DEFAULT_PLAN).relative_estimates(names)
+    return estimates
 
 
 def describe_as_measured(growth: float) -> str:
@@ -172,59 +204,60 @@ def describe_as_measured(growth: float) -> str:
     return f"as measured {format_percent(growth, signed=True)}; the figure above compares kernels launched alike"
 
 
+_Records = Sequence["KernelRecord | None"]
+"""Of one kernel, its record in each process with kernels; None in one that does not launch it."""
+
+
 class _Kernel:
-    """One kernel in the processes that launched it; seconds are per call, all its launches together.
+    """One kernel of a case; seconds are per call, all its launches together.
 
     Args:
         now: its record in each process of this run.
-        before: its record in each process of the baseline, at least one.
+        before: its record in each process of the baseline; one has it at least.
     """
 
-    def __init__(self, now: Sequence[KernelRecord], before: Sequence[KernelRecord]) -> None:
-        self._now = [record for record in now if record.launch is not None]
-        self._before = [record for record in before if record.launch is not None]
-        self._usual = statistics.fmean(record.seconds for record in before)
-        self._known = _by_launch(self._before)
+    def __init__(self, now: _Records, before: _Records) -> None:
+        self._now, self._before = now, before
+        self._usual = statistics.fmean(record.seconds for record in before if record is not None)
+        self._known = _by_launch(before)
+        self._level = {launch: statistics.fmean(some) for launch, some in self._known.items()}
 
     @cached_property
     def factors(self) -> Mapping[str | None, float]:
         """What it takes on average over what it takes launched in some way, of known ways near the average."""
-        return {
-            launch: self._usual / statistics.fmean(some) for launch, some in self._known.items() if self._is_near(some)
-        }
+        return {launch: self._usual / level for launch, level in self._level.items() if self._is_near(launch)}
 
-    def even_seconds(self, record: KernelRecord) -> float:
+    def even_seconds(self, record: KernelRecord, *, growth: float) -> float:
         """Return what it would have taken launched as on average, as far as chance may have drawn its way.
 
-        A way that the baseline does not know, or from a single process alone, has no time there to go by. Where the
-        kernel took longer in it, it counts as having grown by as much as in the ways that the baseline knows.
+        Of a way that the baseline does not know, nobody knows what it took: where the kernel took longer in it, it
+        counts as having grown as in the known ways. Of one that a single process of the baseline knows, that may have
+        been disturbed: it is not made shorter than that.
+
+        Args:
+            record: of one process.
+            growth: how many times as long it takes on that side, launched alike; 1 of the baseline's processes.
         """
-        if record.launch is None:
-            return record.seconds
-        if record.launch in self._level:
-            return record.seconds * self._usual / self._level[record.launch]
-        grown = self._usual * self._growth
-        return min(record.seconds, grown) if self._may_be_chosen(record.seconds) else record.seconds
+        seconds = record.seconds
+        if record.launch in self.factors:
+            return seconds * self.factors[record.launch]
+        if record.launch is None or not self._may_be_chosen(self._level.get(record.launch, seconds)):
+            return seconds
+        longest = min(seconds, self._usual * growth)
+        if record.launch not in self._level:
+            return longest
+        even = seconds * self._usual / self._level[record.launch]
+        return even if len(self._known[record.launch]) > 1 else max(even, longest)
 
     @cached_property
-    def _level(self) -> Mapping[str, float]:
-        """What it takes in the baseline by way, of those whose time there is one to go by."""
-        means = {launch: statistics.fmean(some) for launch, some in self._known.items()}
-        return {
-            launch: mean
-            for launch, mean in means.items()
-            if launch in self.factors or (len(self._known[launch]) > 1 and self._may_be_chosen(mean))
-        }
-
-    @cached_property
-    def _growth(self) -> float:
-        """What it takes now over what it takes in the baseline, launched alike; 1 where no process shows that."""
-        ratios = [
-            record.seconds / self._level[record.launch]
-            for record in self._now
-            if record.launch is not None and record.launch in self._level
-        ]
-        return statistics.fmean(ratios) if ratios else 1.0
+    def growth(self) -> float:
+        """How many times as long as in the baseline it takes, launched alike, in the way that grew most; at least 1."""
+        ratios = (
+            statistics.fmean(some) / self._level[launch]
+            for launch, some in _by_launch(self._now).items()
+            if launch in self._level and self._may_be_chosen(self._level[launch])
+        )
+        return max((1.0, *ratios))
 
     @cached_property
     def probability(self) -> float:
@@ -233,7 +266,7 @@ class _Kernel:
         Ways are ordered by what they take. Of each that is taken now it is asked how often it, or a slower one, would
         be; the least probable counts.
         """
-        if len({record.launch for record in (*self._now, *self._before)}) < 2 or not self._now:
+        if len(self._times) < 2 or not _present(self._now):
             return 0.0
         return self._least_probable[0]
 
@@ -241,22 +274,25 @@ class _Kernel:
     def is_seen_as_usual(self) -> bool:
         """Whether a process of this run launched it in a way that the baseline knows, and not as one of the slow."""
         return any(
-            record.launch in self.factors or (record.launch in self._known and self._time_of(record) <= self._usual)
-            for record in self._now
+            record.launch in self.factors or self._level[record.launch] <= self._usual
+            for record in _present(self._now)
+            if record.launch in self._level and self._may_be_chosen(self._level[record.launch])
         )
 
     @property
     def excess(self) -> float:
-        """By how many seconds a call is longer, in the mean of this run's processes, for the ways drawn."""
-        return statistics.fmean(record.seconds - self.even_seconds(record) for record in self._now)
+        """By how many seconds a call is longer, in the mean of the processes that launch it, for the ways drawn."""
+        return statistics.fmean(
+            record.seconds - self.even_seconds(record, growth=self.growth) for record in _present(self._now)
+        )
 
     def describe(self) -> str:
         """Say how often it is launched in a slow way, now and before, and what that costs."""
         _, slow, slow_before = self._least_probable
-        count, seconds = len(slow), statistics.fmean(record.seconds for record in slow)
+        seconds = statistics.fmean(record.seconds for record in slow)
         return (
-            f"is launched in a slower way in {count} of {format_count(len(self._now), 'process', 'processes')}, and in "
-            f"{len(slow_before)} of {len(self._before)} of the baseline: {format_seconds(seconds)} per call, where "
+            f"is launched in a slower way in {len(slow)} of {format_count(len(self._now), 'process', 'processes')}, and "
+            f"in {len(slow_before)} of {len(self._before)} of the baseline: {format_seconds(seconds)} per call, where "
             f"the baseline takes {format_seconds(self._usual)} on average"
         )
 
@@ -264,45 +300,51 @@ class _Kernel:
     def _least_probable(self) -> tuple[float, list[KernelRecord], list[KernelRecord]]:
         """The least probability, with the records of this run and of the baseline that it speaks of."""
         found = []
-        for threshold in sorted({self._time_of(record) for record in self._now}):
+        for threshold in sorted({self._times[launch] for launch in _by_launch(self._now)}):
             slow, slow_before = (
-                [record for record in records if self._time_of(record) >= threshold]
+                [record for record in _present(records) if self._times[record.launch] >= threshold]
                 for records in (self._now, self._before)
             )
             probability = choice_probability(len(slow), len(self._now), len(slow_before), len(self._before))
             found.append((probability, slow, slow_before))
         return min(found, key=lambda one: one[0])
 
-    def _time_of(self, record: KernelRecord) -> float:
-        """Return what the way takes that a record was launched in, by the baseline where that knows it."""
-        return self._times[record.launch or ""]
-
     @cached_property
-    def _times(self) -> Mapping[str, float]:
-        ways = {**_by_launch(self._now), **self._known}
-        return {launch: statistics.fmean(some) for launch, some in ways.items()}
+    def _times(self) -> Mapping[str | None, float]:
+        """What each way takes, by the baseline where that knows it."""
+        times: dict[str | None, float] = {
+            launch: statistics.fmean(some) for launch, some in _by_launch(self._now).items()
+        }
+        times.update(self._level)
+        return times
 
-    def _is_near(self, some: Sequence[float]) -> bool:
-        mean, largest = statistics.fmean(some), _LARGEST_FACTOR if len(some) > 1 else _LARGEST_FACTOR_OF_ONE
-        return mean / largest < self._usual < mean * largest
+    def _is_near(self, launch: str) -> bool:
+        largest = _LARGEST_FACTOR if len(self._known[launch]) > 1 else _LARGEST_FACTOR_OF_ONE
+        return self._level[launch] / largest < self._usual < self._level[launch] * largest
 
     def _may_be_chosen(self, seconds: float) -> bool:
         return seconds / _LARGEST_FACTOR_BY_CHANCE < self._usual < seconds * _LARGEST_FACTOR_BY_CHANCE
 
 
-def _records(name: str, processes: Sequence[ProcessRecord]) -> list[KernelRecord]:
-    return [process.kernels[name] for process in processes if name in process.kernels]
+def _records(name: str, processes: Sequence[ProcessRecord]) -> _Records:
+    return [process.kernels.get(name) for process in processes if process.kernels]
 
 
-def _by_launch(records: Sequence[KernelRecord]) -> dict[str, list[float]]:
+def _present(records: _Records) -> list[KernelRecord]:
+    """Return the records of which it is known how the kernel was launched."""
+    return [record for record in records if record is not None and record.launch is not None]
+
+
+def _by_launch(records: _Records) -> dict[str, list[float]]:
     found: dict[str, list[float]] = defaultdict(list)
-    for record in records:
-        if record.launch is not None:
-            found[record.launch].append(record.seconds)
+    for record in _present(records):
+        assert record.launch is not None
+        found[record.launch].append(record.seconds)
     return dict(found)
 
 
 def _is_paced_by_kernels(process: ProcessRecord) -> bool:
+    """Whether kernels' times are part of a call's: where a GPU waits for its host they are not, nor where they overlap."""
     call = process.seconds.get(Variant.CANDIDATE.value)
     return (
         call is not None

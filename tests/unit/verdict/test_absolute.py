@@ -112,7 +112,7 @@ def test_a_slower_host_is_no_slowdown_of_what_waits_for_it(
         (1.0, BOTH_SIDES, {}),
         (0.7, BOTH_SIDES, {}),
         (1.6, ("reference",), {}),
-        (1.6, BOTH_SIDES, {"ignores_shift": True}),
+        (1.6, BOTH_SIDES, {"takes_no_excuse": True}),
     ],
     ids=["as it was", "faster", "not waited for", "recorded"],
 )

@@ -147,7 +147,7 @@ class TestLatency:
         [
             {"base": "main at 0123456"},
             {"foreign_times": Elsewhere(make_evidence(1.0), "cpu-other", ("cpu A, here B",))},
-            {"ignores_shift": True},
+            {"takes_no_excuse": True},
         ],
     )
     def test_only_a_baseline_of_this_machine_tells_how_it_moved(self, fields: dict[str, Any]) -> None:
