@@ -72,7 +72,7 @@ def find_worsening(question: Question, observed: Observed, verdict: Verdict) -> 
     """Say what an update would make worse than it was accepted: what the gate would fail with these figures.
 
     Numbers are left out: what changed of them is named by the recording itself. A machine that has moved is no excuse
-    for a slower time, but named: it may be the reason. Nor is chance one for more memory, or in how kernels are launched.
+    for a slower time, but named: it may be the reason. Nor is chance one for more memory, or in launching kernels.
     """
     if not question.is_updating or question.baseline is None:
         return ()

@@ -90,8 +90,9 @@ class Ways:
 
     @cached_property
     def as_before(self) -> frozenset[str]:
-        """Of these, the ones of which chance draws such ways easily, and of which a process of this run drew a usual
-        one: the code is still what it was.
+        """Of these, the ones of which chance draws such ways easily, and one process at least drew a usual way.
+
+        So their code is still what it was.
         """
         return frozenset(
             name
@@ -290,9 +291,10 @@ class _Kernel:
         """Say how often it is launched in a slow way, now and before, and what that costs."""
         _, slow, slow_before = self._least_probable
         seconds = statistics.fmean(record.seconds for record in slow)
+        processes = format_count(len(self._now), "process", "processes")
         return (
-            f"is launched in a slower way in {len(slow)} of {format_count(len(self._now), 'process', 'processes')}, and "
-            f"in {len(slow_before)} of {len(self._before)} of the baseline: {format_seconds(seconds)} per call, where "
+            f"is launched in a slower way in {len(slow)} of {processes}, and in {len(slow_before)} of "
+            f"{len(self._before)} of the baseline: {format_seconds(seconds)} per call, where "
             f"the baseline takes {format_seconds(self._usual)} on average"
         )
 
@@ -344,7 +346,7 @@ def _by_launch(records: _Records) -> dict[str, list[float]]:
 
 
 def _is_paced_by_kernels(process: ProcessRecord) -> bool:
-    """Whether kernels' times are part of a call's: where a GPU waits for its host they are not, nor where they overlap."""
+    """Whether kernels' times are part of a call's: not where a GPU waits for its host, nor where they overlap."""
     call = process.seconds.get(Variant.CANDIDATE.value)
     return (
         call is not None
