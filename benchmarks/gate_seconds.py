@@ -44,10 +44,10 @@ def test_model(name, model_pair):
 """
 
 
-def make_project(folder: Path) -> Path:
-    """Write a project with a test of each model, and return its folder."""
+def make_project(folder: Path, processes: int = 10) -> Path:
+    """Write a project with a test of each model, whose baselines hold so many processes, and return its folder."""
     (folder / "test_models.py").write_text(TESTS, encoding="utf-8")
-    (folder / "pyproject.toml").write_text("[tool.nnopt]\n", encoding="utf-8")
+    (folder / "pyproject.toml").write_text(f"[tool.nnopt]\nprocesses = {processes}\n", encoding="utf-8")
     return folder
 
 
@@ -73,13 +73,14 @@ def run(folder: Path, names: Sequence[str], *options: str) -> tuple[float, list[
     return seconds, json.loads(results.read_text(encoding="utf-8"))["cases"], done.stdout
 
 
-def measure(folder: Path, models: Sequence[str], rounds: int, device: Sequence[str]) -> tuple[str, list[str]]:
+def measure(
+    folder: Path, models: Sequence[str], rounds: int, device: Sequence[str], *, is_recorded: bool = False
+) -> tuple[str, list[str]]:
     """Return the row of one model, or of several in one run, and what the gates said where they did not pass one.
 
-    Of several models the baselines must be there; their seconds are those of one case on average.
+    Of several models the seconds are those of one case on average.
     """
-    is_alone = len(models) == 1
-    recording = f"{run(folder, models, '--nnopt-update', *device)[0]:.0f}" if is_alone else ""
+    recording = "" if is_recorded else f"{run(folder, models, '--nnopt-update', *device)[0] / len(models):.0f}"
     compiles = [run(folder, models, "--nnopt-only=compile", *device)[0] for _ in range(rounds)]
     gates = [run(folder, models, "--nnopt-baseline", *device) for _ in range(rounds)]
     compiling = statistics.median(compiles)
@@ -87,7 +88,7 @@ def measure(folder: Path, models: Sequence[str], rounds: int, device: Sequence[s
     cases = [case for _, found, _ in gates for case in found]
     processes = statistics.median(len(case["timing"]) for case in cases)
     outcomes = ", ".join(case["outcome"] for case in cases)
-    name = models[0] if is_alone else f"{len(models)} in one run, each"
+    name = models[0] if len(models) == 1 else f"{len(models)} in one run, each"
     figures = f"{compiling / len(models):.1f} | {beyond / len(models):.1f} | {processes:g} | {recording}"
     unsettled = [
         f"- {case['id']}, {check['name']} {check['outcome']}: {check['reason']}"
@@ -127,6 +128,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", choices=MODELS, action="append", help="default: all")
+    parser.add_argument("--together", action="store_true", help="all in one run alone, not each in its own first")
+    parser.add_argument("--processes", type=int, default=10, help="that a baseline holds")
     parser.add_argument("--timeline", action="store_true", help="also print what a further run does, and when")
     parser.add_argument("--name", default="gate_seconds", help="of the page")
     arguments = parser.parse_args()
@@ -134,10 +137,12 @@ def main() -> None:
     rows: list[str] = []
     unsettled: list[str] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = make_project(Path(name))
+        folder = make_project(Path(name), arguments.processes)
         models = arguments.model or list(MODELS)
-        for chosen in [*([model] for model in models), *([models] if len(models) > 1 else [])]:
-            row, said = measure(folder, chosen, arguments.rounds, device)
+        alone = [] if arguments.together else [[model] for model in models]
+        for chosen in [*alone, *([models] if len(models) > 1 or not alone else [])]:
+            is_recorded = len(chosen) > 1 and bool(alone)
+            row, said = measure(folder, chosen, arguments.rounds, device, is_recorded=is_recorded)
             rows, unsettled = [*rows, row], [*unsettled, *said]
             print(row, *said, sep="\n", flush=True)
             page = format_page(rows, unsettled, arguments.rounds)

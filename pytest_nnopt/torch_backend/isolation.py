@@ -199,8 +199,8 @@ def share_machine_code(directory: Path, other: Path) -> None:
     Machine code depends on nothing but its source and options: how kernels are launched is chosen anew all the same.
     Where the file system has no links, Triton makes it again.
     """
-    (other / _MACHINE_CODE).mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
+        (other / _MACHINE_CODE).mkdir(parents=True, exist_ok=True)
         (directory / _MACHINE_CODE).symlink_to(other / _MACHINE_CODE, target_is_directory=True)
 
 

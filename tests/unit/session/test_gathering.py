@@ -90,6 +90,7 @@ class BusyProcess:
 
     directories: list[Path]
     found_at_the_end: list[bool]
+    machine_code: list[Path] = field(default_factory=list)
 
     def enter(self, case_id: str) -> None:
         assert case_id == "case"
@@ -99,6 +100,7 @@ class BusyProcess:
 
     def stop(self, *, at_once: bool = False) -> None:
         self.found_at_the_end += [path.is_dir() for path in self.directories]
+        self.machine_code += [(path / "triton").resolve() for path in self.directories]
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -109,7 +111,8 @@ def test_on_a_gpu_each_process_has_a_directory_that_outlives_it(
 ) -> None:
     directories: list[Path] = []
     found: list[bool] = []
-    monkeypatch.setattr(standby, "MeasuringProcess", lambda *_, **__: BusyProcess(directories, found))
+    machine_code: list[Path] = []
+    monkeypatch.setattr(standby, "MeasuringProcess", lambda *_, **__: BusyProcess(directories, found, machine_code))
     environment = Environment({"device": "cuda"})
     with hired_crew(Launch((), tmp_path), "test", "case", environment, lambda: tmp_path) as crew:
         crew.prepare(2)
@@ -118,6 +121,7 @@ def test_on_a_gpu_each_process_has_a_directory_that_outlives_it(
     assert all(found)
     assert tmp_path not in directories
     assert not any(path.exists() for path in directories)
+    assert set(machine_code) == {tmp_path / "triton"}
 
 
 def test_what_stands_by_for_another_test_rests_while_one_measures(

@@ -15,6 +15,7 @@ from pytest_nnopt.torch_backend.isolation import (
     isolated_compilation,
     rehearse_compilation,
     reset_compiler,
+    share_machine_code,
 )
 
 
@@ -74,6 +75,22 @@ def test_given_cache_is_kept(tmp_path: Path) -> None:
         assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "warm")
         assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "warm" / "triton")
     assert (tmp_path / "warm").is_dir()
+
+
+def test_machine_code_of_another_directory_is_used_and_outlives_this_one(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with isolated_compilation():
+        own = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+        share_machine_code(own, tmp_path / "run")
+        (Path(os.environ["TRITON_CACHE_DIR"]) / "kernel.cubin").write_bytes(b"code")
+    assert not own.exists()
+    assert (tmp_path / "run" / "triton" / "kernel.cubin").read_bytes() == b"code"
+
+
+def test_where_there_are_no_links_machine_code_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "own" / "triton").mkdir(parents=True)
+    share_machine_code(tmp_path / "own", tmp_path / "run")
+    assert not (tmp_path / "own" / "triton").is_symlink()
 
 
 @pytest.mark.parametrize("before", [None, "/somewhere"])
