@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome
-from pytest_nnopt.statistics.decision import DEFAULT_PLAN, decide_change
+from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason, decide_change
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.estimates import estimate_of_ratio
+from pytest_nnopt.verdict.ways import Ways, describe_as_measured
 from pytest_nnopt.verdict.wording import how_sure, relation_to_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from pytest_nnopt.baseline.schema import BaseRecord, ProcessRecord, RatioRecord
+    from pytest_nnopt.baseline.schema import BaseRecord, ProcessRecord
     from pytest_nnopt.model import Interval
     from pytest_nnopt.statistics.decision import Decision
     from pytest_nnopt.statistics.estimate import ProcessEstimate
@@ -37,7 +39,19 @@ def is_beside_base(timing: Sequence[ProcessRecord]) -> bool:
 
 def decide_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Decision:
     """Decide whether the head's candidate is slower than the base's; every process has measured both."""
-    return _decide(question, _bases(timing), [base.candidate for base in _bases(timing)])
+    decision, _ = _decide(question, timing, _ways(question, timing))
+    return decision
+
+
+def _ways(question: Question, timing: Sequence[ProcessRecord]) -> Ways:
+    return Ways(timing, [base.process for base in _bases(timing)], question.plan)
+
+
+def _decide(question: Question, timing: Sequence[ProcessRecord], ways: Ways) -> tuple[Decision, Collection[str]]:
+    """Decide by the candidates, heeding how the compiler chose to launch kernels in both."""
+    bases = _bases(timing)
+    ratios = [base.candidate for base in bases]
+    return ways.decide(lambda even: _decide_samples(question, bases, ways.ratio_estimates(ratios, even)))
 
 
 def decide_head_over_base(
@@ -69,12 +83,19 @@ def check_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Chec
     if bases[-1].inputs:
         reason = f"the test hands over other inputs than in {question.base}, so that times cannot be compared"
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=bases[-1].inputs)
-    decision = decide_revisions(question, timing)
+    ways = _ways(question, timing)
+    decision, even = _decide(question, timing, ways)
     interval = decision.interval
     reason = (
         f"latency {_range(decision.change, interval)} against {question.base} is {relation_to_limit(decision, limit)}"
     )
-    details = [*_explain_by_eager(decision, question, bases), *how_sure(decision)]
+    as_measured = statistics.fmean(base.candidate.log_ratio for base in bases)
+    details = [
+        *(ways.describe() if decision.reason is Reason.CHOSEN_OTHERWISE else ()),
+        *([describe_as_measured(math.expm1(as_measured))] if even else ()),
+        *_explain_by_eager(decision, question, bases),
+        *how_sure(decision),
+    ]
     if bases[-1].parameters:
         details += ["the model has other parameters:", *(f"  {line}" for line in bases[-1].parameters)]
     return Check(
@@ -92,7 +113,7 @@ def check_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Chec
 
 def _explain_by_eager(decision: Decision, question: Question, bases: Sequence[BaseRecord]) -> list[str]:
     """Say where a change comes from: the model, which eager shows as well, or its compilation alone."""
-    eager = _decide(question, bases, [base.reference for base in bases])
+    eager = _decide_samples(question, bases, [estimate_of_ratio(base.reference) for base in bases])
     figure = f"eager {_range(eager.change, eager.interval)}"
     if decision.outcome is not Outcome.FAILED:
         return [figure]
@@ -103,9 +124,9 @@ def _explain_by_eager(decision: Decision, question: Question, bases: Sequence[Ba
     return [f"{figure}: whether eager slowed as well cannot be told"]
 
 
-def _decide(question: Question, bases: Sequence[BaseRecord], ratios: Sequence[RatioRecord]) -> Decision:
+def _decide_samples(question: Question, bases: Sequence[BaseRecord], samples: Sequence[ProcessEstimate]) -> Decision:
     return decide_head_over_base(
-        list(map(estimate_of_ratio, ratios)),
+        samples,
         limit=question.latency_limit,
         is_on_gpu=any(base.process.kernels for base in bases),
         plan=question.plan,

@@ -16,10 +16,10 @@ from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.strays import choice_probability
 from pytest_nnopt.units import format_count, format_percent, format_seconds
 from pytest_nnopt.verdict.choices import CHANCE_ALARM_SHARE
-from pytest_nnopt.verdict.estimates import estimate_of
+from pytest_nnopt.verdict.estimates import estimate_of, estimate_of_ratio
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord
+    from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord, RatioRecord
     from pytest_nnopt.statistics.decision import Decision
     from pytest_nnopt.statistics.sequential import SequentialPlan
 
@@ -125,9 +125,25 @@ class Ways:
             even: kernels whose ways shall make no difference, where their times are part of a call's.
         """
         now, before = (
-            [self._relative(process, even, is_now=is_now) for process in processes] for processes, is_now in self._sides
+            [_shifted(estimate_of(process), self._excess(process, even, is_now=is_now)) for process in processes]
+            for processes, is_now in self._sides
         )
         return now, before
+
+    def ratio_estimates(self, ratios: Sequence[RatioRecord], even: Collection[str] = ()) -> list[ProcessEstimate]:
+        """Return what each process of this run knows about its time over that of the baseline's process beside it.
+
+        Args:
+            ratios: of the candidates' times, one for each process.
+            even: as of ``relative_estimates``.
+        """
+        return [
+            _shifted(
+                estimate_of_ratio(ratio),
+                self._excess(here, even, is_now=True) - self._excess(there, even, is_now=False),
+            )
+            for ratio, here, there in zip(ratios, self._now, self._before, strict=True)
+        ]
 
     def decide(self, decide: Callable[[Collection[str]], Decision]) -> tuple[Decision, Collection[str]]:
         """Decide by times as they are, and where they do not pass, heed what chance may have drawn.
@@ -182,15 +198,18 @@ class Ways:
             else:
                 yield record.seconds * kernel.factors.get(record.launch, 1.0)
 
-    def _relative(self, process: ProcessRecord, even: Collection[str], *, is_now: bool) -> ProcessEstimate:
-        estimate = estimate_of(process)
+    def _excess(self, process: ProcessRecord, even: Collection[str], *, is_now: bool) -> float:
+        """Return by how much the logarithm of a call's time is larger for the ways that were drawn."""
         if not even or not _is_paced_by_kernels(process):
-            return estimate
+            return 0.0
         chosen = {name: record for name, record in process.kernels.items() if name in even}
         counted = math.fsum(self._seconds(chosen, even, is_now=is_now))
         excess = math.fsum(record.seconds for record in chosen.values()) - counted
-        share = excess / process.seconds[Variant.CANDIDATE.value]
-        return replace(estimate, log_ratio=estimate.log_ratio + math.log1p(-share))
+        return -math.log1p(-excess / process.seconds[Variant.CANDIDATE.value])
+
+
+def _shifted(estimate: ProcessEstimate, excess: float) -> ProcessEstimate:
+    return replace(estimate, log_ratio=estimate.log_ratio - excess)
 
 
 def even_estimates(processes: Sequence[ProcessRecord]) -> list[ProcessEstimate]:

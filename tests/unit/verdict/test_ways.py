@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_nnopt.baseline.schema import Evidence, KernelRecord, ProcessRecord
+from pytest_nnopt.baseline.schema import BaseRecord, Evidence, KernelRecord, ProcessRecord, RatioRecord
 from pytest_nnopt.model import Check, Outcome
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN
 from pytest_nnopt.statistics.family import plan_for_suite
@@ -229,6 +229,41 @@ def test_one_slower_kernel_never_turns_failed_into_passed(
 
     if outcome(less) is Outcome.FAILED:
         assert outcome(more) not in (Outcome.PASSED, Outcome.IMPROVED)
+
+
+class TestTwoRevisions:
+    """Each process compiles both revisions anew, and draws ways for each."""
+
+    @staticmethod
+    def judged(*pairs: tuple[ProcessRecord, ProcessRecord], limit: float = 0.02) -> Check:
+        def beside(head: ProcessRecord, base: ProcessRecord) -> ProcessRecord:
+            log_ratio = math.log(head.seconds["candidate"] / base.seconds["candidate"])
+            ratio = RatioRecord(log_ratio=log_ratio, variance=1e-6, blocks=40)
+            even = RatioRecord(log_ratio=0.0, variance=1e-6, blocks=40)
+            return head.model_copy(update={"base": BaseRecord(candidate=ratio, reference=even, process=base)})
+
+        question = make_question(make_config(latency=limit), base="main (0123456)", is_comparing=True, device="cuda")
+        return check_latency(question, [beside(*pair) for pair in pairs])
+
+    def test_slow_ways_of_the_head_alone_are_left_open(self) -> None:
+        check = self.judged(*[(process(SLOW), process(QUICK))] * 4)
+        assert check.outcome is Outcome.INCONCLUSIVE
+        assert check.details[0].startswith("kernel sums is launched in a slower way in 4 of 4 processes, and in 0 of 4")
+
+    def test_they_fail_in_eight(self) -> None:
+        assert self.judged(*[(process(SLOW), process(QUICK))] * 8).outcome is Outcome.FAILED
+
+    def test_ways_that_both_draw_make_no_difference(self) -> None:
+        check = self.judged(*[(process(SLOW), process(QUICK)), (process(QUICK), process(SLOW))] * 2, limit=0.03)
+        assert check.outcome is Outcome.PASSED
+        assert check.value == pytest.approx(0, abs=1e-6)
+        assert check.details[0] == "as measured +0.00 %; the figure above compares kernels launched alike"
+
+    def test_a_slowdown_of_all_kernels_is_found(self) -> None:
+        pairs = [(process(SLOW, slower=0.06), process(QUICK)), (process(QUICK, slower=0.06), process(SLOW))] * 2
+        check = self.judged(*pairs)
+        assert check.outcome is Outcome.FAILED
+        assert check.value == pytest.approx(0.06, abs=1e-3)
 
 
 def test_times_that_choices_alone_make_noisy_are_fit_for_a_baseline() -> None:
