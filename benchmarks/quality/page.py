@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -126,8 +127,6 @@ _SPREADS = {
 
 def _spread(pool: Pool, kind: str) -> str:
     """Return how much one figure varies between unchanged processes; a dash where it was not measured."""
-    import math
-
     records = [m.record for m in pool.unchanged]
     figures = {
         "kernels": [math.log(r.device_seconds) for r in records if r.device_seconds],
@@ -227,7 +226,7 @@ def plot(measured: Sequence[Measured], path: Path, kept: Kept | None = None) -> 
         for name, gate in gates_for(device, with_base=_has_base(here)).items():
             if kept is not None and name in RULES:
                 cells = kept.row(_title(device, is_stressed=False), "gate", name)[1 : len(slowdowns) + 1]
-                failed = [float(cell.rstrip(" %")) / 100 for cell in cells]
+                failed = [math.nan if cell == "-" else float(cell.rstrip(" %")) / 100 for cell in cells]
             else:
                 failed = [share([a.failed for pool in here.values() for a in pool.answers(gate, s)]) for s in slowdowns]
             axes.plot(

@@ -178,9 +178,12 @@ class Ways:
         names = sorted((name for name in slowed if slowed[name] > 0), key=lambda name: (-slowed[name], name))
         shown = tuple(f"kernel {name} {self._kernels[name].describe()}" for name in names[:_SHOWN_KERNELS])
         recorded = sum(1 for process in self._before if process.kernels)
-        if recorded >= _TELLING_PROCESSES:
+        if recorded >= _TELLING_PROCESSES or any(process.base is not None for process in self._now):
             return shown
-        return *shown, f"{format_count(recorded, 'recorded process', 'recorded processes')} know few ways: record more"
+        return (
+            *shown,
+            f"the baseline's {format_count(recorded, 'process', 'processes')} may not know all ways: record ten",
+        )
 
     @property
     def _sides(self) -> tuple[tuple[Sequence[ProcessRecord], bool], ...]:
