@@ -579,10 +579,7 @@ def draw_kernels(
         taken = kernel.seconds * (1 + kernel.excess * is_other) * factor * noise
         launch = f"grid {64 if is_other else 128}" if is_known else None
         records[f"kernel_{index}"] = KernelRecord.model_construct(count=1.0, seconds=taken, launch=launch)
-    ratio = RatioRecord.model_construct(log_ratio=0.0, variance=0.0, blocks=1, drift=None)
-    return ProcessRecord.model_construct(
-        seconds={}, candidate_to_reference=ratio, warmup_seconds=0.0, is_steady=True, kernels=records
-    )
+    return as_process(records)
 
 
 def tabulate_rare_ways(cases: int) -> Iterator[str]:
@@ -610,6 +607,80 @@ def tabulate_rare_ways(cases: int) -> Iterator[str]:
                     f"| {percent(same.rate(Outcome.PASSED, within=2))} | {percent(slower.failed)} "
                     f"| {' | '.join(f'{percent(one.failed)}, {percent(one.passed)}' for one in changed)} |"
                 )
+
+
+def tabulate_random_kernels(cases: int) -> Iterator[str]:
+    """Kernels' time at a limit of 2 %, of models with one to three kernels, each launched in one to four ways."""
+    yield from header(
+        "what is slower",
+        "baseline processes",
+        "unchanged code failed",
+        "passed",
+        "within 2",
+        "slower code failed",
+        "passed after one process",
+        "after more",
+    )
+    for is_all in (True, False):
+        for baseline in (3, 5, 10):
+            same, slower = (
+                simulate_random_kernels(baseline, is_all=is_all, is_slower=is_slower, cases=cases)
+                for is_slower in (False, True)
+            )
+            alone = slower.rate(Outcome.PASSED, Outcome.IMPROVED, within=1)
+            yield (
+                f"| {'all kernels' if is_all else 'one kernel'} | {baseline} | {percent(same.failed, 2)} "
+                f"| {percent(same.passed)} | {percent(same.rate(Outcome.PASSED, Outcome.IMPROVED, within=2))} "
+                f"| {percent(slower.failed)} | {percent(alone, 2)} | {percent(slower.passed - alone, 2)} |"
+            )
+
+
+def simulate_random_kernels(baseline: int, *, is_all: bool, is_slower: bool, cases: int) -> Tally:
+    """Decide on models drawn anew, which are slower by 5 to 50 %, and by 2.5 % of the call at least."""
+    rng = np.random.default_rng(zlib.crc32(repr((baseline, is_all, is_slower)).encode()))
+
+    def simulate_one() -> Decision:
+        while True:
+            model = [draw_ways(rng) for _ in range(rng.integers(1, 4))]
+            growth = np.full(len(model), 1.0)
+            growth[slice(None) if is_all else rng.integers(len(model))] += rng.uniform(0.05, 0.5)
+            means = [float(np.dot(times, rates)) for times, rates in model]
+            if float(np.dot(means, growth)) > 1.025 * sum(means):
+                break
+        before = [draw_process(rng, model, np.ones(len(model))) for _ in range(baseline)]
+        now = [
+            draw_process(rng, model, growth if is_slower else np.ones(len(model))) for _ in range(EIGHT.max_processes)
+        ]
+        return look_until_decided(lambda seen: decide_device_time(now[:seen], before, 0.02))
+
+    return Tally(tuple(simulate_one() for _ in range(cases)))
+
+
+def draw_ways(rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Draw what a kernel takes in each of its ways, the slowest at most 1.6 times the quickest, and how often it is."""
+    ways = int(rng.integers(1, 5))
+    quickest = rng.uniform(20e-6, 400e-6)
+    times = quickest * np.array([1.0, *rng.uniform(1.0, 1.6, ways - 1)])
+    rates = rng.gamma(0.7, size=ways) + 1e-9
+    return times, rates / rates.sum()
+
+
+def draw_process(rng: np.random.Generator, model: Sequence[tuple[Floats, Floats]], growth: Floats) -> ProcessRecord:
+    """Draw what one process measures of kernels that take so many times as long as they used to."""
+    records = {}
+    for index, ((times, rates), factor) in enumerate(zip(model, growth, strict=True)):
+        way = int(rng.choice(len(times), p=rates))
+        seconds = float(times[way] * factor * np.exp(rng.normal(0, KERNEL_SD)))
+        records[f"kernel_{index}"] = KernelRecord.model_construct(count=1.0, seconds=seconds, launch=f"grid {way}")
+    return as_process(records)
+
+
+def as_process(kernels: dict[str, KernelRecord]) -> ProcessRecord:
+    """Return a process that knows of kernels alone."""
+    ratio = RatioRecord.model_construct(log_ratio=0.0, variance=0.0, blocks=1, drift=None)
+    return ProcessRecord.model_construct(
+        seconds={}, candidate_to_reference=ratio, warmup_seconds=0.0, is_steady=True, kernels=kernels
+    )
 
 
 def header(*columns: str) -> Iterator[str]:
@@ -663,6 +734,12 @@ SECTIONS: tuple[tuple[str, str, Callable[[int], Iterator[str]]], ...] = (
         "One kernel's slow way makes the call 5 % slower; the limit is 2 %. In the last columns the change is that the "
         "way is drawn more often.",
         tabulate_rare_ways,
+    ),
+    (
+        "Kernels with random ways",
+        "One to three kernels with one to four ways each, drawn anew for each case, by rates that are drawn, too. Slower "
+        "code is slower by 5 to 50 % in every way, all of it or one kernel; the limit is 2 %.",
+        tabulate_random_kernels,
     ),
     ("A declared speedup of 1.15", "Mixed noise, Student's t with 5 degrees of freedom.", tabulate_minimum),
     ("Promised and found", "One look, normal noise; 95 % are promised.", tabulate_promises),

@@ -116,8 +116,9 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
         # what this process compiled counts as the run's own compilation, and not once more
         return (*timing, *(process.model_copy(update={"code": {}}) for process in own)), None
     launch, environment = gate.launch, run.environment
-    if run.is_shared:  # only one rank hires, and numbers are compared on all of them
+    if run.is_shared:  # only one rank hires; numbers are compared on all of them, and all know where code is kept
         _numerics(run, question)
+        _ = run.cache_root
 
     def gather() -> tuple[tuple[ProcessRecord, ...], str | None]:
         with hired_crew(

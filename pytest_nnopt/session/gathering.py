@@ -58,10 +58,9 @@ def hired_crew(
     """Have a crew for one case, all of whose processes are gone in the end.
 
     On a CPU they reuse the compiled code in ``cache_dir``. On a GPU each compiles anew, since the compiler chooses
-    kernels by timing them: two compilations of one model differ by more than two processes with the same kernels. What
-    Triton made of a kernel's source is reused there, too: all of the ways that are timed.
-    There, one model is built at a time, because a device's memory may not hold more, and the next processes import
-    meanwhile.
+    kernels by timing them: two compilations of one model differ by more than two processes with the same kernels. Only
+    the machine code of what is timed is reused. One model is built at a time there, because a device's memory may not
+    hold more, and the next processes import meanwhile.
 
     Args:
         launch: how to start a process.
@@ -82,7 +81,8 @@ def hired_crew(
 
         def new_directory() -> Path:
             directory = directories.enter_context(temporary_directory())
-            share_machine_code(directory, cache_dir())
+            if launch.ranks is None:  # each rank keeps its code by itself
+                share_machine_code(directory, cache_dir())
             return directory
 
         with Crew(

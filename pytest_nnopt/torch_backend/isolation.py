@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -196,12 +197,17 @@ def _cached_in(directory: Path) -> Iterator[None]:
 def share_machine_code(directory: Path, other: Path) -> None:
     """Let a compilation cached in ``directory`` use what Triton made of the same sources for one cached in ``other``.
 
-    Machine code depends on nothing but its source and options: how kernels are launched is chosen anew all the same.
-    Where the file system has no links, Triton makes it again.
+    Machine code depends on nothing but its source and options. What Triton itself chose by timing stays behind: it is
+    chosen anew, as inductor chooses how to launch its kernels. What cannot be copied, Triton makes again.
+
+    Args:
+        directory: where code will be kept.
+        other: where some is; it must outlive what is compiled, as copies refer to it.
     """
     with contextlib.suppress(OSError):
-        (other / _MACHINE_CODE).mkdir(parents=True, exist_ok=True)
-        (directory / _MACHINE_CODE).symlink_to(other / _MACHINE_CODE, target_is_directory=True)
+        shutil.copytree(
+            other / _MACHINE_CODE, directory / _MACHINE_CODE, ignore=shutil.ignore_patterns("*.autotune.json")
+        )
 
 
 def _clear_caches_in_memory() -> None:

@@ -119,7 +119,9 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
     if decision is None:
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, "latency was not measured", limit=limit)
     shift = moved_machine(question, timing)
-    if absolute is not None and absolute.outcome is Outcome.FAILED and decision.outcome is not Outcome.FAILED:
+    is_chosen = decision.reason is Reason.CHOSEN_OTHERWISE  # which the fixed workload does not see
+    is_slower = absolute is not None and absolute.outcome is Outcome.FAILED and not is_chosen
+    if absolute is not None and is_slower and decision.outcome is not Outcome.FAILED:
         return _latency(
             absolute,
             describe_shared_slowdown(absolute, decision, limit),

@@ -44,6 +44,9 @@ _ALL_OF_A_CALL = 1.02
 SAME_GROWTH = 0.001
 """Difference between a growth as measured and that of kernels launched alike that is not worth a word."""
 
+_LEAST_RECORDED = 3
+"""Recorded processes of which fewer say too little about ways that none of them drew."""
+
 _TELLING_PROCESSES = 10
 """Recorded processes of which fewer are said to know few ways."""
 
@@ -66,7 +69,7 @@ class Ways:
         now: processes of this run.
         before: processes of the baseline.
         plan: of the case's timing decisions, whose rate of false alarms it is that counts.
-        is_strict: whether chance is no excuse: a slowdown fails, though chance may have drawn the ways that make it.
+        is_strict: whether chance is no excuse: no slowdown passes or stays open for ways that it may have drawn.
     """
 
     def __init__(
@@ -84,9 +87,20 @@ class Ways:
 
     @cached_property
     def by_chance(self) -> frozenset[str]:
-        """Kernels that are launched in several ways, of which chance may have drawn as slow ones as there are now."""
-        rate = CHANCE_ALARM_SHARE * self._plan.false_alarms
-        return frozenset(name for name, kernel in self._kernels.items() if kernel.probability > rate)
+        """Kernels that are launched in several ways, and of which chance may have drawn those of this run.
+
+        That all processes of the plan drew what none of three or more recorded ones did is no chance, however many
+        cases there are: small baselines would else leave it open for ever.
+        """
+        rate, most = CHANCE_ALARM_SHARE * self._plan.false_alarms, self._plan.max_processes
+        recorded = sum(1 for process in self._before if process.kernels)
+        if recorded >= _LEAST_RECORDED:
+            rate = max(rate, choice_probability(most, most, 0, recorded))
+        return frozenset(
+            name
+            for name, kernel in self._kernels.items()
+            if min(kernel.slow_probability, kernel.quick_probability) > rate
+        )
 
     @cached_property
     def as_before(self) -> frozenset[str]:
@@ -97,8 +111,13 @@ class Ways:
         return frozenset(
             name
             for name in self.by_chance
-            if self._kernels[name].probability >= _LIKELY and self._kernels[name].is_seen_as_usual
+            if self._kernels[name].slow_probability >= _LIKELY and self._kernels[name].is_seen_as_usual
         )
+
+    @cached_property
+    def _has_same_kernels(self) -> bool:
+        """Whether all processes launch the same kernels, in one way or another."""
+        return len({frozenset(process.kernels) for process in (*self._now, *self._before) if process.kernels}) < 2
 
     def device_estimates(self, even: Collection[str] = ()) -> Split:
         """Return the logarithm of each process's kernel seconds per call; processes without kernels are left out.
@@ -146,10 +165,11 @@ class Ways:
         ]
 
     def decide(self, decide: Callable[[Collection[str]], Decision]) -> tuple[Decision, Collection[str]]:
-        """Decide by times as they are, and where they do not pass, heed what chance may have drawn.
+        """Decide by times as they are, and heed what chance may have drawn.
 
-        A pass may leave out the ways of kernels that are launched as before. A failure needs a slowdown without the
-        ways that chance may have drawn, or ways that it would hardly draw as often.
+        A pass stays open where it rests on quick ways that chance may have drawn. A failure needs a slowdown without
+        the ways that chance may have drawn, or ways that it would hardly draw as often. What is open otherwise passes
+        without the ways of kernels that are launched as before, and fails without those that chance may have drawn.
 
         Args:
             decide: decides, with the ways of some kernels making no difference.
@@ -158,19 +178,25 @@ class Ways:
             the decision, and the kernels whose ways make no difference to it.
         """
         as_it_is = decide(())
-        if as_it_is.outcome in _WITHIN or not self.by_chance:
+        if not self.by_chance:
+            return as_it_is, ()
+        without_chance = decide(self.by_chance)
+        if as_it_is.outcome in _WITHIN:
+            is_within = without_chance.outcome in _WITHIN
+            return as_it_is if is_within else self._left_open(as_it_is, Reason.COULD_BE_LUCK), ()
+        if without_chance.outcome is Outcome.FAILED:
+            is_shown = as_it_is.outcome is not Outcome.FAILED and self._has_same_kernels
+            return (without_chance, self.by_chance) if is_shown else (as_it_is, ())
+        if self._is_strict:
             return as_it_is, ()
         if self.as_before and (as_usual := decide(self.as_before)).outcome in _WITHIN:
             return replace(as_usual, outcome=Outcome.PASSED, reason=Reason.WITHIN_LIMIT), self.as_before
-        without_chance = decide(self.by_chance)
-        if as_it_is.outcome is not Outcome.FAILED:
-            is_slower = without_chance.outcome is Outcome.FAILED
-            return (without_chance, self.by_chance) if is_slower else (as_it_is, ())
-        if self._is_strict or without_chance.outcome is Outcome.FAILED:
-            return as_it_is, ()
+        is_failed = as_it_is.outcome is Outcome.FAILED
+        return self._left_open(as_it_is, Reason.CHOSEN_OTHERWISE) if is_failed else as_it_is, ()
+
+    def _left_open(self, decision: Decision, reason: Reason) -> Decision:
         next_look = self._plan.next_look(len(self._now))
-        left_open = replace(as_it_is, outcome=Outcome.INCONCLUSIVE, reason=Reason.CHOSEN_OTHERWISE, next_look=next_look)
-        return left_open, ()
+        return replace(decision, outcome=Outcome.INCONCLUSIVE, reason=reason, next_look=next_look)
 
     def describe(self) -> tuple[str, ...]:
         """Name the kernels that chance may have launched in a slower way than usual, the costliest first."""
@@ -253,24 +279,18 @@ class _Kernel:
     def even_seconds(self, record: KernelRecord, *, growth: float) -> float:
         """Return what it would have taken launched as on average, as far as chance may have drawn its way.
 
-        Of a way that the baseline does not know, nobody knows what it took: where the kernel took longer in it, it
-        counts as having grown as in the known ways. Of one that a single process of the baseline knows, that may have
-        been disturbed: it is not made shorter than that.
-
         Args:
             record: of one process.
             growth: how many times as long it takes on that side, launched alike; 1 of the baseline's processes.
         """
-        seconds = record.seconds
-        if record.launch in self.factors:
-            return seconds * self.factors[record.launch]
-        if record.launch is None or not self._may_be_chosen(self._level.get(record.launch, seconds)):
-            return seconds
-        longest = min(seconds, self._usual * growth)
-        if record.launch not in self._level:
-            return longest
-        even = seconds * self._usual / self._level[record.launch]
-        return even if len(self._known[record.launch]) > 1 else max(even, longest)
+        if record.launch is None or not self._may_be_chosen(self._level.get(record.launch, record.seconds)):
+            return record.seconds
+        if record.launch not in self._level:  # nobody knows what it took in this way before
+            return self._usual * growth
+        even = record.seconds * self._usual / self._level[record.launch]
+        if record.launch in self.factors or len(self._known[record.launch]) > 1:
+            return even
+        return max(even, min(record.seconds, self._usual * growth))  # the one process may have been disturbed
 
     @cached_property
     def growth(self) -> float:
@@ -283,19 +303,22 @@ class _Kernel:
         return max((1.0, *ratios))
 
     @cached_property
-    def probability(self) -> float:
+    def slow_probability(self) -> float:
         """How probable it is that chance draws ways as slow as often as now; 0 where there is one way alone.
 
         Ways are ordered by what they take. Of each that is taken now it is asked how often it, or a slower one, would
         be; the least probable counts.
         """
-        if len(self._times) < 2 or not _present(self._now):
-            return 0.0
-        return self._least_probable[0]
+        return min((probability for probability, _, _ in self._slow_draws), default=0.0)
+
+    @cached_property
+    def quick_probability(self) -> float:
+        """The same of ways as quick as now."""
+        return min((probability for probability, _, _ in self._draws(quicker=True)), default=0.0)
 
     @property
     def is_seen_as_usual(self) -> bool:
-        """Whether a process of this run launched it in a way that the baseline knows, and not as one of the slow."""
+        """Whether a process of this run launched it in a way that the baseline knows, near the average or quicker."""
         return any(
             record.launch in self.factors or self._level[record.launch] <= self._usual
             for record in _present(self._now)
@@ -311,7 +334,7 @@ class _Kernel:
 
     def describe(self) -> str:
         """Say how often it is launched in a slow way, now and before, and what that costs."""
-        _, slow, slow_before = self._least_probable
+        _, slow, slow_before = min(self._slow_draws, key=lambda draw: draw[0])
         seconds = statistics.fmean(record.seconds for record in slow)
         processes = format_count(len(self._now), "process", "processes")
         return (
@@ -321,17 +344,29 @@ class _Kernel:
         )
 
     @cached_property
-    def _least_probable(self) -> tuple[float, list[KernelRecord], list[KernelRecord]]:
-        """The least probability, with the records of this run and of the baseline that it speaks of."""
+    def _slow_draws(self) -> list[tuple[float, list[KernelRecord], list[KernelRecord]]]:
+        return self._draws(quicker=False)
+
+    def _draws(self, *, quicker: bool) -> list[tuple[float, list[KernelRecord], list[KernelRecord]]]:
+        """Return way by way how probable it is to draw it, or a slower one, as often as now; or a quicker one.
+
+        With the records of this run and of the baseline that drew such ways. Nothing where there is one way alone.
+        """
+        if len(self._times) < 2:
+            return []
         found = []
-        for threshold in sorted({self._times[launch] for launch in _by_launch(self._now)}):
-            slow, slow_before = (
-                [record for record in _present(records) if self._times[record.launch] >= threshold]
+        for threshold in {self._times[launch] for launch in _by_launch(self._now)}:
+            drawn, drawn_before = (
+                [
+                    record
+                    for record in _present(records)
+                    if self._times[record.launch] == threshold or (self._times[record.launch] < threshold) is quicker
+                ]
                 for records in (self._now, self._before)
             )
-            probability = choice_probability(len(slow), len(self._now), len(slow_before), len(self._before))
-            found.append((probability, slow, slow_before))
-        return min(found, key=lambda one: one[0])
+            probability = choice_probability(len(drawn), len(self._now), len(drawn_before), len(self._before))
+            found.append((probability, drawn, drawn_before))
+        return found
 
     @cached_property
     def _times(self) -> Mapping[str | None, float]:

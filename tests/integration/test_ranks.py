@@ -51,6 +51,11 @@ def test_sound(model_pair, tmp_path):
     assert pair.numerics.is_within
 
 
+def test_own_candidate(model_pair):
+    model = Parallel()
+    model_pair(model, x, candidate=copy.deepcopy(model))
+
+
 def test_wrong(model_pair):
     model = Parallel()
     other = copy.deepcopy(model)
@@ -68,8 +73,9 @@ def test_killed(model_pair):
 def test_ranks_are_gated_together_and_each_of_them_can_fail_the_case(project: Project) -> None:
     project.pytester.makepyprojecttoml("[tool.nnopt]\nprocesses = 1\n")
     project.write_tests(TESTS, prelude=PRELUDE)
-    recorded = project.run_apart("--nnopt-update", "--nnopt-effect=20%", "test_model.py::test_sound")
-    recorded.assert_outcomes(passed=1)
+    sound = ("test_model.py::test_sound", "test_model.py::test_own_candidate")
+    recorded = project.run_apart("--nnopt-update", "--nnopt-effect=20%", *sound)
+    recorded.assert_outcomes(passed=2)
     (path,) = project.pytester.path.glob("baselines/*/test_model.py/test_sound.json")
     (recording,) = json.loads(path.read_text())["recordings"]
     fingerprints = json.loads((path.parent.parent / "environment.json").read_text())["fingerprints"]
@@ -82,7 +88,7 @@ def test_ranks_are_gated_together_and_each_of_them_can_fail_the_case(project: Pr
     result = project.run_apart(
         "--nnopt-baseline", "--nnopt-only=numerics,compile,memory", "--nnopt-json=results.json", "-rA"
     )
-    result.assert_outcomes(passed=1, failed=2)
+    result.assert_outcomes(passed=2, failed=2)
     text = result.stdout.str()
     assert "test_model.py::test_wrong: rank1.output" in text
     assert "rank 1 was ended by SIGKILL" in text
@@ -90,6 +96,7 @@ def test_ranks_are_gated_together_and_each_of_them_can_fail_the_case(project: Pr
     cases = {case["id"].rpartition("::")[2]: case for case in project.results()["cases"]}
     assert {name: case["outcome"] for name, case in cases.items()} == {
         "test_sound": "passed",
+        "test_own_candidate": "passed",
         "test_wrong": "failed",
         "test_killed": "failed",
     }

@@ -100,7 +100,7 @@ class BusyProcess:
 
     def stop(self, *, at_once: bool = False) -> None:
         self.found_at_the_end += [path.is_dir() for path in self.directories]
-        self.machine_code += [(path / "triton").resolve() for path in self.directories]
+        self.machine_code += [file for path in self.directories for file in path.glob("triton/*")]
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -112,6 +112,8 @@ def test_on_a_gpu_each_process_has_a_directory_that_outlives_it(
     directories: list[Path] = []
     found: list[bool] = []
     machine_code: list[Path] = []
+    (tmp_path / "triton").mkdir()
+    (tmp_path / "triton" / "sums.cubin").write_bytes(b"code")
     monkeypatch.setattr(standby, "MeasuringProcess", lambda *_, **__: BusyProcess(directories, found, machine_code))
     environment = Environment({"device": "cuda"})
     with hired_crew(Launch((), tmp_path), "test", "case", environment, lambda: tmp_path) as crew:
@@ -121,7 +123,7 @@ def test_on_a_gpu_each_process_has_a_directory_that_outlives_it(
     assert all(found)
     assert tmp_path not in directories
     assert not any(path.exists() for path in directories)
-    assert set(machine_code) == {tmp_path / "triton"}
+    assert {file.name for file in machine_code} == {"sums.cubin"}
 
 
 def test_what_stands_by_for_another_test_rests_while_one_measures(

@@ -14,7 +14,9 @@ from pytest_nnopt.baseline.schema import BaseRecord, Evidence, KernelRecord, Pro
 from pytest_nnopt.model import Check, Outcome
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN
 from pytest_nnopt.statistics.family import plan_for_suite
+from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.statistics.sequential import SequentialPlan
+from pytest_nnopt.verdict.absolute import decide_absolute
 from pytest_nnopt.verdict.device_time import check_device_time, decide_device_time
 from pytest_nnopt.verdict.fitness import find_noise
 from pytest_nnopt.verdict.times import check_latency, wanted_processes
@@ -201,6 +203,49 @@ class TestWaysThatSayLittle:
         before = [self.sums("A", 100, rest=100)] * 3 + [self.sums("B", 170, rest=100)]
         assert self.judged([self.sums("A", 112, rest=100)] * 4, before, 0.05) is Outcome.FAILED
 
+    def test_quick_ways_do_not_hide_that_all_kernels_are_slower(self) -> None:
+        for before, seconds in (
+            ([*[self.sums("S", 145, rest=1)] * 8, *[self.sums("Q", 100, rest=1)] * 2], 130),
+            ([*[self.sums("S", 145, rest=1)] * 4, self.sums("Q", 100, rest=1)], 110),
+        ):
+            check = check_device_time([self.sums("Q", seconds, rest=1)] * 2, [*before], 0.02)
+            assert check.outcome is Outcome.INCONCLUSIVE
+            assert check.reason.endswith("but may be as fast by chance as some of the baseline's")
+
+    def test_quick_ways_in_so_many_processes_that_chance_hardly_draws_them_count(self) -> None:
+        before = [*[self.sums("S", 145)] * 9, self.sums("Q", 100)]
+        assert self.judged([self.sums("Q", 110)] * 8, before) in (Outcome.PASSED, Outcome.IMPROVED)
+
+    def test_an_unknown_quick_way_is_no_merit(self) -> None:
+        def both(first: tuple[str, float], second: tuple[str, float]) -> ProcessRecord:
+            kernels = {
+                name: KernelRecord(count=1, seconds=microseconds * 1e-6, launch=launch)
+                for name, (launch, microseconds) in (("a", first), ("b", second))
+            }
+            return make_process().model_copy(update={"kernels": kernels})
+
+        before = [both(("Q", 120), ("Q", 100))] * 8 + [both(("Q", 120), ("S", 145))] * 2
+        now = [both(("Q2", 99), ("S", 159.5)), both(("Q2", 99), ("Q", 110))]
+        assert self.judged(now, before) is Outcome.FAILED
+
+    def test_eight_that_agree_are_enough_for_three_recorded_ones_in_a_suite_of_any_size(self) -> None:
+        plan = plan_for_suite(DEFAULT_PLAN, 200)
+        now, before = [self.sums("66 registers", 185, rest=100)] * 8, [self.sums("64 registers", 100, rest=100)] * 3
+        assert decide_device_time(now, before, 0.02, plan).outcome is Outcome.FAILED
+        assert decide_device_time(now[:4], before, 0.02, plan).outcome is Outcome.INCONCLUSIVE
+
+    def test_where_chance_also_decides_which_kernels_there_are_ways_alone_fail_nothing(self) -> None:
+        def of(**seconds: tuple[str, float]) -> ProcessRecord:
+            kernels = {n: KernelRecord(count=1, seconds=s * 1e-6, launch=w) for n, (w, s) in seconds.items()}
+            return make_process().model_copy(update={"kernels": kernels})
+
+        before = [of(a=("q", 100), b=("q", 100))] * 3 + [
+            of(a=("s", 140), b=("q", 100)),
+            of(a=("q", 100), b=("q", 100), c=("q", 25)),
+        ]
+        now = [of(a=("q", 100), b=("q", 100), c=("q", 25))] * 2
+        assert self.judged(now, before) is Outcome.INCONCLUSIVE
+
     def test_a_baseline_of_few_processes_is_said_to_know_few_ways(self) -> None:
         check = check_device_time([self.sums("S", 160)] * 8, [self.sums("Q", 100)] * 2, 0.02)
         assert check.outcome is Outcome.INCONCLUSIVE
@@ -272,6 +317,27 @@ def test_times_that_choices_alone_make_noisy_are_fit_for_a_baseline() -> None:
     assert find_noise(question, timing) is None
     unpaced = [process(way, waiting=("candidate",)) for way in (QUICK, SLOW)] * 5
     assert find_noise(question, unpaced) is not None
+
+
+def test_the_fixed_workload_overrules_no_choice() -> None:
+    def beside(one: ProcessRecord) -> ProcessRecord:
+        log_ratio = math.log(one.seconds["candidate"] / 1e-3)
+        return one.model_copy(
+            update={"candidate_to_yardstick": RatioRecord(log_ratio=log_ratio, variance=1e-8, blocks=40)}
+        )
+
+    slow = (SLOW[0], QUICK[1] * 1.9)
+    quick, slower = (beside(process(way)) for way in (QUICK, slow))
+    question = make_question(
+        make_config(latency=0.02),
+        is_comparing=True,
+        baseline=Evidence(timing=(quick,) * 10),
+        absolute_prior=VariancePrior(0.001**2, 30.0),
+    )
+    check = check_latency(question, [slower] * 2)
+    assert decide_absolute(question, [slower] * 2).outcome is Outcome.FAILED  # type: ignore[union-attr]
+    assert check.outcome is Outcome.INCONCLUSIVE
+    assert "could explain it" in check.reason
 
 
 def test_an_update_is_told_what_chance_might_explain() -> None:
