@@ -737,8 +737,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[int], Iterator[str]]], ...] = (
     ),
     (
         "Kernels with random ways",
-        "One to three kernels with one to four ways each, drawn anew for each case, by rates that are drawn, too. Slower "
-        "code is slower by 5 to 50 % in every way, all of it or one kernel; the limit is 2 %.",
+        "One to three kernels with one to four ways each, drawn anew for each case, by rates that are drawn, too. "
+        "Slower code is slower by 5 to 50 % in every way, all of it or one kernel; the limit is 2 %.",
         tabulate_random_kernels,
     ),
     ("A declared speedup of 1.15", "Mixed noise, Student's t with 5 degrees of freedom.", tabulate_minimum),
