@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Variant
 from pytest_nnopt.statistics.strays import run_probability
 from pytest_nnopt.units import format_count, format_percent, format_seconds
+from pytest_nnopt.verdict.launched import LaunchedKernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,37 +50,26 @@ def describe_choices(processes: Sequence[ProcessRecord], limit: float) -> list[s
     if not paced:
         return []
     call = statistics.median(process.seconds[candidate] for process in paced)
-    choices = (_Choice(name, paced) for name in paced[-1].kernels)
-    telling = [choice for choice in choices if choice.seconds > TELLING_SHARE * limit * call]
-    telling.sort(key=lambda choice: choice.seconds, reverse=True)
-    return [choice.describe(call) for choice in telling[:_SHOWN_CHOICES]]
+    choices = {name: _by_choice(LaunchedKernel.of(name, (), paced)) for name in paced[-1].kernels}
+    telling = [name for name, seconds in choices.items() if seconds > TELLING_SHARE * limit * call]
+    telling.sort(key=lambda name: choices[name], reverse=True)
+    return [
+        f"the compiler, which chooses by timing, launched kernel {name} in {_describe_ways(name, paced)}; "
+        f"chance among them moves a call by {format_percent(choices[name] / call)}"
+        for name in telling[:_SHOWN_CHOICES]
+    ]
 
 
-class _Choice:
-    """The ways in which one kernel was launched, with its seconds per call in each process that launched it so."""
+def _by_choice(kernel: LaunchedKernel) -> float:
+    """Return by how much a call's time differs between the slowest and the quickest way."""
+    times = [way.seconds for way in kernel.ways]
+    return max(times) - min(times) if times else 0.0
 
-    def __init__(self, name: str, processes: Sequence[ProcessRecord]) -> None:
-        self._name = name
-        ways: dict[str, list[float]] = defaultdict(list)
-        for process in processes:
-            kernel = process.kernels.get(name)
-            if kernel is not None and kernel.launch is not None:
-                ways[kernel.launch].append(kernel.seconds)
-        self._ways = sorted(ways.values(), key=len, reverse=True)
 
-    @property
-    def seconds(self) -> float:
-        """By how much a call's time differs between the slowest and the quickest way."""
-        means = [statistics.fmean(way) for way in self._ways]
-        return max(means) - min(means) if means else 0.0
-
-    def describe(self, call_seconds: float) -> str:
-        """Name it with its ways, the commonest first, and what they make of a call that takes so long."""
-        ways = ", ".join(
-            f"{format_seconds(statistics.fmean(way))} in {format_count(len(way), 'process', 'processes')}"
-            for way in self._ways
-        )
-        return (
-            f"the compiler, which chooses by timing, launched kernel {self._name} in {len(self._ways)} ways: {ways}; "
-            f"chance among them moves a call by {format_percent(self.seconds / call_seconds)}"
-        )
+def _describe_ways(name: str, processes: Sequence[ProcessRecord]) -> str:
+    """Say how often a kernel was launched in each way, the commonest first, and what it took."""
+    ways = LaunchedKernel.of(name, (), processes).ways
+    shown = ", ".join(
+        f"{format_seconds(way.seconds)} in {format_count(len(way.before), 'process', 'processes')}" for way in ways
+    )
+    return f"{len(ways)} ways: {shown}"

@@ -1,10 +1,8 @@
-"""Ways to launch a kernel: the compiler chooses among them by timing, and what chance alone makes of times by that."""
+"""Decisions that heed how kernels were launched: the compiler chooses by timing, and chance moves times by that."""
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,25 +12,15 @@ from pytest_nnopt.model import Outcome, Variant
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.strays import choice_probability
-from pytest_nnopt.units import format_count, format_percent, format_seconds
+from pytest_nnopt.units import format_count, format_percent
 from pytest_nnopt.verdict.choices import CHANCE_ALARM_SHARE
 from pytest_nnopt.verdict.estimates import estimate_of, estimate_of_ratio
+from pytest_nnopt.verdict.launched import LaunchedKernel
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord, RatioRecord
     from pytest_nnopt.statistics.decision import Decision
     from pytest_nnopt.statistics.sequential import SequentialPlan
-
-_LARGEST_FACTOR = 1.25
-"""Ways nearer than this to what their kernel takes on average are compared without asking how often they are taken. It
-bounds what a change that makes one of them certain can hide."""
-
-_LARGEST_FACTOR_OF_ONE = 1.1
-"""The same for a way that a single process of the baseline knows, and may have measured while it was disturbed."""
-
-_LARGEST_FACTOR_BY_CHANCE = 2.0
-"""A way that is further than this from what its kernel takes on average is no choice of a compiler that times them. The
-furthest seen took 1.46 times as long as the usual one, and 1.8 times of kernels of 1.5 µs."""
 
 _LIKELY = 0.1
 """A pass that leaves ways out needs chance to draw as slow ones as often as now at least this often. What makes a slow
@@ -83,7 +71,7 @@ class Ways:
         self._now, self._before = tuple(now), tuple(before)
         self._plan, self._is_strict = plan, is_strict
         names = {name for process in before for name in process.kernels}
-        self._kernels = {name: _Kernel(_records(name, now), _records(name, before)) for name in sorted(names)}
+        self._kernels = {name: LaunchedKernel.of(name, now, before) for name in sorted(names)}
 
     @cached_property
     def by_chance(self) -> frozenset[str]:
@@ -225,7 +213,7 @@ class Ways:
             elif name in even:
                 yield kernel.even_seconds(record, growth=kernel.growth if is_now else 1.0)
             else:
-                yield record.seconds * kernel.factors.get(record.launch, 1.0)
+                yield kernel.seconds_alike(record)
 
     def _excess(self, process: ProcessRecord, even: Collection[str], *, is_now: bool) -> float:
         """Return by how much the logarithm of a call's time is larger for the ways that were drawn."""
@@ -251,155 +239,6 @@ def even_estimates(processes: Sequence[ProcessRecord]) -> list[ProcessEstimate]:
 def describe_as_measured(growth: float) -> str:
     """Say what a figure would be without regard to launches."""
     return f"as measured {format_percent(growth, signed=True)}; the figure above compares kernels launched alike"
-
-
-_Records = Sequence["KernelRecord | None"]
-"""Of one kernel, its record in each process with kernels; None in one that does not launch it."""
-
-
-class _Kernel:
-    """One kernel of a case; seconds are per call, all its launches together.
-
-    Args:
-        now: its record in each process of this run.
-        before: its record in each process of the baseline; one has it at least.
-    """
-
-    def __init__(self, now: _Records, before: _Records) -> None:
-        self._now, self._before = now, before
-        self._usual = statistics.fmean(record.seconds for record in before if record is not None)
-        self._known = _by_launch(before)
-        self._level = {launch: statistics.fmean(some) for launch, some in self._known.items()}
-
-    @cached_property
-    def factors(self) -> Mapping[str | None, float]:
-        """What it takes on average over what it takes launched in some way, of known ways near the average."""
-        return {launch: self._usual / level for launch, level in self._level.items() if self._is_near(launch)}
-
-    def even_seconds(self, record: KernelRecord, *, growth: float) -> float:
-        """Return what it would have taken launched as on average, as far as chance may have drawn its way.
-
-        Args:
-            record: of one process.
-            growth: how many times as long it takes on that side, launched alike; 1 of the baseline's processes.
-        """
-        if record.launch is None or not self._may_be_chosen(self._level.get(record.launch, record.seconds)):
-            return record.seconds
-        if record.launch not in self._level:  # nobody knows what it took in this way before
-            return self._usual * growth
-        even = record.seconds * self._usual / self._level[record.launch]
-        if record.launch in self.factors or len(self._known[record.launch]) > 1:
-            return even
-        return max(even, min(record.seconds, self._usual * growth))  # the one process may have been disturbed
-
-    @cached_property
-    def growth(self) -> float:
-        """How many times as long as in the baseline it takes, launched alike, in the way that grew most; at least 1."""
-        ratios = (
-            statistics.fmean(some) / self._level[launch]
-            for launch, some in _by_launch(self._now).items()
-            if launch in self._level and self._may_be_chosen(self._level[launch])
-        )
-        return max((1.0, *ratios))
-
-    @cached_property
-    def slow_probability(self) -> float:
-        """How probable it is that chance draws ways as slow as often as now; 0 where there is one way alone.
-
-        Ways are ordered by what they take. Of each that is taken now it is asked how often it, or a slower one, would
-        be; the least probable counts.
-        """
-        return min((probability for probability, _, _ in self._slow_draws), default=0.0)
-
-    @cached_property
-    def quick_probability(self) -> float:
-        """The same of ways as quick as now."""
-        return min((probability for probability, _, _ in self._draws(quicker=True)), default=0.0)
-
-    @property
-    def is_seen_as_usual(self) -> bool:
-        """Whether a process of this run launched it in a way that the baseline knows, near the average or quicker."""
-        return any(
-            record.launch in self.factors or self._level[record.launch] <= self._usual
-            for record in _present(self._now)
-            if record.launch in self._level and self._may_be_chosen(self._level[record.launch])
-        )
-
-    @property
-    def excess(self) -> float:
-        """By how many seconds a call is longer, in the mean of the processes that launch it, for the ways drawn."""
-        return statistics.fmean(
-            record.seconds - self.even_seconds(record, growth=self.growth) for record in _present(self._now)
-        )
-
-    def describe(self) -> str:
-        """Say how often it is launched in a slow way, now and before, and what that costs."""
-        _, slow, slow_before = min(self._slow_draws, key=lambda draw: draw[0])
-        seconds = statistics.fmean(record.seconds for record in slow)
-        processes = format_count(len(self._now), "process", "processes")
-        return (
-            f"is launched in a slower way in {len(slow)} of {processes}, and in {len(slow_before)} of "
-            f"{len(self._before)} of the baseline: {format_seconds(seconds)} per call, where "
-            f"the baseline takes {format_seconds(self._usual)} on average"
-        )
-
-    @cached_property
-    def _slow_draws(self) -> list[tuple[float, list[KernelRecord], list[KernelRecord]]]:
-        return self._draws(quicker=False)
-
-    def _draws(self, *, quicker: bool) -> list[tuple[float, list[KernelRecord], list[KernelRecord]]]:
-        """Return way by way how probable it is to draw it, or a slower one, as often as now; or a quicker one.
-
-        With the records of this run and of the baseline that drew such ways. Nothing where there is one way alone.
-        """
-        if len(self._times) < 2:
-            return []
-        found = []
-        for threshold in {self._times[launch] for launch in _by_launch(self._now)}:
-            drawn, drawn_before = (
-                [
-                    record
-                    for record in _present(records)
-                    if self._times[record.launch] == threshold or (self._times[record.launch] < threshold) is quicker
-                ]
-                for records in (self._now, self._before)
-            )
-            probability = choice_probability(len(drawn), len(self._now), len(drawn_before), len(self._before))
-            found.append((probability, drawn, drawn_before))
-        return found
-
-    @cached_property
-    def _times(self) -> Mapping[str | None, float]:
-        """What each way takes, by the baseline where that knows it."""
-        times: dict[str | None, float] = {
-            launch: statistics.fmean(some) for launch, some in _by_launch(self._now).items()
-        }
-        times.update(self._level)
-        return times
-
-    def _is_near(self, launch: str) -> bool:
-        largest = _LARGEST_FACTOR if len(self._known[launch]) > 1 else _LARGEST_FACTOR_OF_ONE
-        return self._level[launch] / largest < self._usual < self._level[launch] * largest
-
-    def _may_be_chosen(self, seconds: float) -> bool:
-        return seconds / _LARGEST_FACTOR_BY_CHANCE < self._usual < seconds * _LARGEST_FACTOR_BY_CHANCE
-
-
-def _records(name: str, processes: Sequence[ProcessRecord]) -> _Records:
-    return [process.kernels.get(name) for process in processes if process.kernels]
-
-
-def _present(records: _Records) -> list[KernelRecord]:
-    """Return the records of which it is known how the kernel was launched."""
-    return [record for record in records if record is not None and record.launch is not None]
-
-
-def _by_launch(records: _Records) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = defaultdict(list)
-    for record in _present(records):
-        assert record.launch is not None
-        found[record.launch].append(record.seconds)
-    return dict(found)
 
 
 def _is_paced_by_kernels(process: ProcessRecord) -> bool:
