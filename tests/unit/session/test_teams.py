@@ -143,6 +143,19 @@ def test_a_line_waits_for_rank_0_but_not_beyond_the_launcher(tmp_path: Path) -> 
         late.close()
 
 
+def test_a_team_that_has_ended_is_gone_although_its_end_of_the_line_lives_on(tmp_path: Path) -> None:
+    listener, (alive, launcher) = socket.socket(socket.AF_UNIX), socket.socketpair()
+    listener.bind(str(tmp_path / "line"))
+    listener.listen()
+    with listener, alive, launcher:
+        rank, channel = connect(tmp_path), LateChannel(listener, alive)
+        rank.send(Concluded())
+        assert channel.receive(timeout_seconds=60, is_gone=lambda: True) == Concluded()
+        assert channel.receive(timeout_seconds=60, is_gone=lambda: True) is None
+        channel.close()
+        rank.close()
+
+
 @dataclass
 class FakeTeam:
     """One of two ranks; what rank 0 did is handed over by hand."""
@@ -169,6 +182,7 @@ def test_all_ranks_hear_what_rank_0_hears_and_it_alone_speaks(tmp_path: Path) ->
         thread.start()
         assert lead.receive(timeout_seconds=5) == Stop()
         thread.join()
+        assert lead.receive(timeout_seconds=60, is_gone=lambda: True) is None
         lead.send(Concluded())
         assert end.receive(timeout_seconds=5) == Concluded()
         end.close()
