@@ -220,6 +220,19 @@ def test_while_watched_this_thread_runs_on_one_core_and_may_run_on_all_afterward
 
 
 @needs_two_cores
+def test_a_thread_that_was_confined_more_than_the_process_is_so_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.sched_getaffinity(0)
+    monkeypatch.setattr(cores_module, "usable_cores", lambda: before)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        with watched_core("followers"):
+            pass
+        assert os.sched_getaffinity(0) == {min(before)}
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@needs_two_cores
 def test_an_error_gives_the_cores_back_as_well() -> None:
     before = os.sched_getaffinity(0)
     with pytest.raises(ZeroDivisionError), watched_core("followers"):
