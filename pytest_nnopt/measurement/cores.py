@@ -198,9 +198,9 @@ def watched_core(followers: str) -> Iterator[CoreWatch | None]:
     try:
         yield CoreWatch(sorted(cores), move)
     finally:
-        _allow(_THIS_THREAD, own)
         for thread in threads_named():
             _allow(thread, before.get(thread, cores))
+        _allow(_THIS_THREAD, own)
 
 
 def threads_named(start: str = "", *, tasks: Path = _TASKS) -> list[int]:
