@@ -239,8 +239,7 @@ class Settings(_Section):
     in two processes at most."""
     false_alarms: Annotated[Fraction, Field(gt=0, lt=0.5)] = 0.01
     """How often the latency or speedup of unchanged code may fail a case; ``device_time`` has a tenth of that
-    on top, and each figure that the compiler chooses by timing
-    a fifth, as has a way to launch a kernel."""
+    on top, and each figure that the compiler chooses by timing a fifth, as has a way to launch a kernel."""
     suite_false_alarms: Annotated[Fraction, Field(gt=0, lt=0.5)] = 0.05
     """How often these may fail at least one unchanged case of the suite."""
     effect: Fraction | None = None

@@ -72,6 +72,7 @@ class Decision:
         interval: its bounds at the levels spent on this look: a failure needs the one, a pass the other.
         next_look: how many processes the next look needs; None when decided, or when the plan is spent.
         certainty: what it rests on.
+        measured_change: the estimate without regard to how a GPU's kernels were launched; None where it is the same.
     """
 
     outcome: Outcome
@@ -80,6 +81,7 @@ class Decision:
     interval: Interval
     next_look: int | None
     certainty: Certainty
+    measured_change: float | None = None
 
     @property
     def needs_more(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.statistics.distributions import beta_binomial_tail, binomial_tail, t_tail
@@ -42,7 +41,7 @@ def run_probability(count: int, earlier: int) -> float:
     probability of the beta distribution that the belief becomes by seeing none.
     """
     expected = STRAY_PROBABILITY * _WORTH_PROCESSES
-    return math.prod((expected + index) / (_WORTH_PROCESSES + earlier + index) for index in range(count))
+    return beta_binomial_tail(count, count, expected, _WORTH_PROCESSES + earlier - expected)
 
 
 def choice_probability(count: int, choices: int, earlier_count: int, earlier_choices: int) -> float:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason, decide_regression
-from pytest_nnopt.statistics.power import as_change
 from pytest_nnopt.statistics.prior import DEFAULT_DEVICE_TIME_PRIOR
 from pytest_nnopt.units import format_count, format_percent, format_seconds
 from pytest_nnopt.verdict.choices import describe_choices, is_beyond_chance
-from pytest_nnopt.verdict.ways import SAME_GROWTH, Ways, describe_as_measured
-from pytest_nnopt.verdict.wording import relation_to_limit
+from pytest_nnopt.verdict.ways import Ways
+from pytest_nnopt.verdict.wording import describe_as_measured, relation_to_limit
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord
     from pytest_nnopt.statistics.decision import Decision
     from pytest_nnopt.statistics.sequential import SequentialPlan
-    from pytest_nnopt.verdict.ways import Split
+    from pytest_nnopt.verdict.ways import Even
 
 FALSE_ALARM_SHARE = 0.1
 """How often unchanged kernels may fail a case, as a share of the case's own rate and on top of it: they vary
@@ -54,10 +51,10 @@ def check_device_time(
         is_strict: whether chance in how kernels are launched is no excuse for a slowdown.
     """
     ways = Ways(now, before, plan, is_strict=is_strict)
-    decision, even = _decide(ways, limit, plan)
+    decision = _decide(ways, limit, plan)
     launched = compare_launches(now, before, plan)
-    as_measured = _as_measured(now, before, ways.device_estimates(even))
-    details = (*as_measured.words, *_kernel_changes(*_kernels_alike(now, before)))
+    as_measured = describe_as_measured(decision)
+    details = (*as_measured, *_kernel_changes(*_kernels_alike(now, before)))
     if launched.has_grown and (launched.is_certain or decision.outcome is not Outcome.FAILED):
         outcome = Outcome.FAILED if launched.is_certain else Outcome.INCONCLUSIVE
         reason = launched.describe(level)
@@ -69,7 +66,7 @@ def check_device_time(
         f"is {relation_to_limit(decision, limit)}"
     )
     is_settled = decision.outcome not in (Outcome.FAILED, Outcome.INCONCLUSIVE)
-    shown = details if not is_settled else as_measured.words if as_measured.growth > limit else ()
+    shown = details if not is_settled else as_measured if (decision.measured_change or 0) > limit else ()
     if decision.reason is Reason.CHOSEN_OTHERWISE:
         shown = (*ways.describe(), *shown)
     elif decision.outcome is Outcome.INCONCLUSIVE:
@@ -86,14 +83,13 @@ def decide_device_time(
     now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], limit: float, plan: SequentialPlan = DEFAULT_PLAN
 ) -> Decision:
     """Decide whether the kernels' own time grew; arguments as of ``check_device_time``."""
-    decision, _ = _decide(Ways(now, before, plan), limit, plan)
-    return decision
+    return _decide(Ways(now, before, plan), limit, plan)
 
 
-def _decide(ways: Ways, limit: float, plan: SequentialPlan) -> tuple[Decision, Collection[str]]:
+def _decide(ways: Ways, limit: float, plan: SequentialPlan) -> Decision:
     plan = replace(plan, false_alarms=FALSE_ALARM_SHARE * plan.false_alarms)
 
-    def decide(even: Collection[str]) -> Decision:
+    def decide(even: Even) -> Decision:
         now, before = ways.device_estimates(even)
         return decide_regression(now, before, limit=limit, prior=DEFAULT_DEVICE_TIME_PRIOR, plan=plan)
 
@@ -157,29 +153,6 @@ def _kernels_alike(
             if name in there and name in here and kernel.launch == here[name].launch:
                 there[name] = kernel
     return here, there
-
-
-@dataclass(frozen=True, slots=True)
-class _AsMeasured:
-    """By how much kernels' time grew without regard to launches, and words for it where that is another figure."""
-
-    growth: float
-    words: tuple[str, ...] = ()
-
-
-def _as_measured(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], compared: Split) -> _AsMeasured:
-    growth, alike = (
-        as_change(statistics.fmean(here) - statistics.fmean(there))
-        for here, there in (
-            (_log_seconds(now), _log_seconds(before)),
-            tuple([estimate.log_ratio for estimate in side] for side in compared),
-        )
-    )
-    return _AsMeasured(growth, () if abs(growth - alike) < SAME_GROWTH else (describe_as_measured(growth),))
-
-
-def _log_seconds(processes: Sequence[ProcessRecord]) -> list[float]:
-    return [math.log(process.device_seconds) for process in processes if process.device_seconds]
 
 
 def _kernel_changes(now: Mapping[str, KernelRecord], before: Mapping[str, KernelRecord]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,11 @@ from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason, decide_change
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.units import format_percent
 from pytest_nnopt.verdict.estimates import estimate_of_ratio
-from pytest_nnopt.verdict.ways import Ways, describe_as_measured
-from pytest_nnopt.verdict.wording import how_sure, relation_to_limit
+from pytest_nnopt.verdict.ways import Ways
+from pytest_nnopt.verdict.wording import describe_as_measured, how_sure, relation_to_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from pytest_nnopt.baseline.schema import BaseRecord, ProcessRecord
     from pytest_nnopt.model import Interval
@@ -39,15 +38,14 @@ def is_beside_base(timing: Sequence[ProcessRecord]) -> bool:
 
 def decide_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Decision:
     """Decide whether the head's candidate is slower than the base's; every process has measured both."""
-    decision, _ = _decide(question, timing, _ways(question, timing))
-    return decision
+    return _decide(question, timing, _ways(question, timing))
 
 
 def _ways(question: Question, timing: Sequence[ProcessRecord]) -> Ways:
     return Ways(timing, [base.process for base in _bases(timing)], question.plan)
 
 
-def _decide(question: Question, timing: Sequence[ProcessRecord], ways: Ways) -> tuple[Decision, Collection[str]]:
+def _decide(question: Question, timing: Sequence[ProcessRecord], ways: Ways) -> Decision:
     """Decide by the candidates, heeding how the compiler chose to launch kernels in both."""
     bases = _bases(timing)
     ratios = [base.candidate for base in bases]
@@ -84,15 +82,14 @@ def check_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Chec
         reason = f"the test hands over other inputs than in {question.base}, so that times cannot be compared"
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=bases[-1].inputs)
     ways = _ways(question, timing)
-    decision, even = _decide(question, timing, ways)
+    decision = _decide(question, timing, ways)
     interval = decision.interval
     reason = (
         f"latency {_range(decision.change, interval)} against {question.base} is {relation_to_limit(decision, limit)}"
     )
-    as_measured = statistics.fmean(base.candidate.log_ratio for base in bases)
     details = [
         *(ways.describe() if decision.reason is Reason.CHOSEN_OTHERWISE else ()),
-        *([describe_as_measured(math.expm1(as_measured))] if even else ()),
+        *describe_as_measured(decision),
         *_explain_by_eager(decision, question, bases),
         *how_sure(decision),
     ]

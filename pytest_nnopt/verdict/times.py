@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,9 +25,10 @@ from pytest_nnopt.verdict.estimates import estimate_of, shift_since
 from pytest_nnopt.verdict.imported import describe_imported
 from pytest_nnopt.verdict.question import without_baseline
 from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base
-from pytest_nnopt.verdict.ways import SAME_GROWTH, Ways, describe_as_measured
+from pytest_nnopt.verdict.ways import Ways
 from pytest_nnopt.verdict.wording import (
     could_be_chance,
+    describe_as_measured,
     describe_shift,
     how_sure,
     matters,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pytest_nnopt.statistics.prior import VariancePrior
     from pytest_nnopt.statistics.sequential import SequentialPlan
     from pytest_nnopt.verdict.question import Question
+    from pytest_nnopt.verdict.ways import Even
 
 
 _SHOWN_OPERATORS = 4
@@ -119,9 +121,9 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
     if decision is None:
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, "latency was not measured", limit=limit)
     shift = moved_machine(question, timing)
-    is_chosen = decision.reason is Reason.CHOSEN_OTHERWISE  # which the fixed workload does not see
-    is_slower = absolute is not None and absolute.outcome is Outcome.FAILED and not is_chosen
-    if absolute is not None and is_slower and decision.outcome is not Outcome.FAILED:
+    # how kernels were launched, the fixed workload does not see
+    leaves_open = decision.outcome is not Outcome.FAILED and decision.reason is not Reason.CHOSEN_OTHERWISE
+    if absolute is not None and absolute.outcome is Outcome.FAILED and leaves_open:
         return _latency(
             absolute,
             describe_shared_slowdown(absolute, decision, limit),
@@ -131,6 +133,7 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
     details = (
         *describe_shift(shift),
         *_describe_ways(question, timing, question.baseline.timing, decision),
+        *describe_as_measured(decision),
         *([] if absolute is None else [describe_absolute(absolute)]),
     )
     reason = _describe_latency(decision, limit, question.level_name) + _named_where_open(decision, shift)
@@ -145,8 +148,7 @@ def _describe_ways(
         return Ways(now, before, question.plan).describe()
     if decision.outcome is Outcome.INCONCLUSIVE:
         return describe_choices(before, question.latency_limit)
-    as_measured = compare_times(question, now, before, heeds_choices=False).change
-    return [] if abs(as_measured - decision.change) < SAME_GROWTH else [describe_as_measured(as_measured)]
+    return []
 
 
 def _named_where_open(decision: Decision, shift: Shift) -> str:
@@ -213,12 +215,7 @@ def moved_machine(question: Question, timing: Sequence[ProcessRecord]) -> Shift:
 
 
 def compare_times(
-    question: Question,
-    now: Sequence[ProcessRecord],
-    before: Sequence[ProcessRecord],
-    shift: Shift = NO_SHIFT,
-    *,
-    heeds_choices: bool = True,
+    question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], shift: Shift = NO_SHIFT
 ) -> Decision:
     """Decide whether the candidate's time over eager's has grown, on a machine that may have moved."""
     return decide_times(
@@ -228,7 +225,6 @@ def compare_times(
         prior=question.prior,
         plan=question.plan,
         shift_error=shift.error,
-        heeds_choices=heeds_choices,
         is_strict=question.takes_no_excuse,
     )
 
@@ -241,7 +237,6 @@ def decide_times(
     prior: VariancePrior,
     plan: SequentialPlan = DEFAULT_PLAN,
     shift_error: float = 0.0,
-    heeds_choices: bool = True,
     is_strict: bool = False,
 ) -> Decision:
     """Decide whether the candidate's time over eager's has grown by more than a limit.
@@ -255,16 +250,15 @@ def decide_times(
         prior: what other cases teach about the variance of one process.
         plan: when evidence is looked at, and what errors may cost.
         shift_error: standard error that the machine's own change since the baseline adds.
-        heeds_choices: whether they are; else times count as measured.
-        is_strict: whether they are no excuse for a slowdown.
+        is_strict: whether chance in that is no excuse for a slowdown.
     """
     ways = Ways(now, before, plan, is_strict=is_strict)
 
-    def decide(even: Collection[str]) -> Decision:
+    def decide(even: Even) -> Decision:
         here, there = ways.relative_estimates(even)
         return decide_regression(here, there, limit=limit, prior=prior, plan=plan, shift_error=shift_error)
 
-    return ways.decide(decide)[0] if heeds_choices else decide(())
+    return ways.decide(decide)
 
 
 def _device_look(question: Question, timing: Sequence[ProcessRecord]) -> int:

@@ -12,7 +12,7 @@ from pytest_nnopt.model import Outcome, Variant
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.statistics.strays import choice_probability
-from pytest_nnopt.units import format_count, format_percent
+from pytest_nnopt.units import format_count
 from pytest_nnopt.verdict.choices import CHANCE_ALARM_SHARE
 from pytest_nnopt.verdict.estimates import estimate_of, estimate_of_ratio
 from pytest_nnopt.verdict.launched import LaunchedKernel
@@ -29,8 +29,8 @@ way frequent and not certain would else pass as soon as one process launches as 
 _ALL_OF_A_CALL = 1.02
 """Kernels that take more than this times the call's own time overlap: their times do not add up to it."""
 
-SAME_GROWTH = 0.001
-"""Difference between a growth as measured and that of kernels launched alike that is not worth a word."""
+_SAME_CHANGE = 0.001
+"""Difference between a change as measured and that of kernels launched alike that is not worth a word."""
 
 _LEAST_RECORDED = 3
 """Recorded processes of which fewer say too little about ways that none of them drew."""
@@ -44,6 +44,9 @@ _WITHIN = (Outcome.PASSED, Outcome.IMPROVED)
 
 Split = tuple[list[ProcessEstimate], list[ProcessEstimate]]
 """Estimates of this run's processes and of the baseline's."""
+
+Even = Collection[str] | None
+"""Names of kernels whose ways shall make no difference; None leaves all times as measured."""
 
 
 class Ways:
@@ -107,13 +110,14 @@ class Ways:
         """Whether all processes launch the same kernels, in one way or another."""
         return len({frozenset(process.kernels) for process in (*self._now, *self._before) if process.kernels}) < 2
 
-    def device_estimates(self, even: Collection[str] = ()) -> Split:
+    def device_estimates(self, even: Even = ()) -> Split:
         """Return the logarithm of each process's kernel seconds per call; processes without kernels are left out.
 
         The spread within a process is far below that between them.
 
         Args:
-            even: kernels whose ways shall make no difference, however far they are from each other.
+            even: kernels whose ways shall make no difference, however far they are from each other; None leaves all
+                times as measured.
         """
         now, before = (
             [
@@ -125,7 +129,7 @@ class Ways:
         )
         return now, before
 
-    def relative_estimates(self, even: Collection[str] = ()) -> Split:
+    def relative_estimates(self, even: Even = ()) -> Split:
         """Return what each process knows about the candidate's time over the reference's.
 
         Args:
@@ -137,7 +141,7 @@ class Ways:
         )
         return now, before
 
-    def ratio_estimates(self, ratios: Sequence[RatioRecord], even: Collection[str] = ()) -> list[ProcessEstimate]:
+    def ratio_estimates(self, ratios: Sequence[RatioRecord], even: Even = ()) -> list[ProcessEstimate]:
         """Return what each process of this run knows about its time over that of the baseline's process beside it.
 
         Args:
@@ -152,7 +156,7 @@ class Ways:
             for ratio, here, there in zip(ratios, self._now, self._before, strict=True)
         ]
 
-    def decide(self, decide: Callable[[Collection[str]], Decision]) -> tuple[Decision, Collection[str]]:
+    def decide(self, decide: Callable[[Even], Decision]) -> Decision:
         """Decide by times as they are, and heed what chance may have drawn.
 
         A pass stays open where it rests on quick ways that chance may have drawn. A failure needs a slowdown without
@@ -160,27 +164,29 @@ class Ways:
         without the ways of kernels that are launched as before, and fails without those that chance may have drawn.
 
         Args:
-            decide: decides, with the ways of some kernels making no difference.
-
-        Returns:
-            the decision, and the kernels whose ways make no difference to it.
+            decide: decides, given the kernels whose ways make no difference, or None for times as measured.
         """
+        decision, measured = self._decide(decide), decide(None).change
+        is_same = abs(measured - decision.change) < _SAME_CHANGE
+        return decision if is_same else replace(decision, measured_change=measured)
+
+    def _decide(self, decide: Callable[[Even], Decision]) -> Decision:
         as_it_is = decide(())
         if not self.by_chance:
-            return as_it_is, ()
+            return as_it_is
         without_chance = decide(self.by_chance)
         if as_it_is.outcome in _WITHIN:
             is_within = without_chance.outcome in _WITHIN
-            return as_it_is if is_within else self._left_open(as_it_is, Reason.COULD_BE_LUCK), ()
+            return as_it_is if is_within else self._left_open(as_it_is, Reason.COULD_BE_LUCK)
         if without_chance.outcome is Outcome.FAILED:
             is_shown = as_it_is.outcome is not Outcome.FAILED and self._has_same_kernels
-            return (without_chance, self.by_chance) if is_shown else (as_it_is, ())
+            return without_chance if is_shown else as_it_is
         if self._is_strict:
-            return as_it_is, ()
+            return as_it_is
         if self.as_before and (as_usual := decide(self.as_before)).outcome in _WITHIN:
-            return replace(as_usual, outcome=Outcome.PASSED, reason=Reason.WITHIN_LIMIT), self.as_before
+            return replace(as_usual, outcome=Outcome.PASSED, reason=Reason.WITHIN_LIMIT)
         is_failed = as_it_is.outcome is Outcome.FAILED
-        return self._left_open(as_it_is, Reason.CHOSEN_OTHERWISE) if is_failed else as_it_is, ()
+        return self._left_open(as_it_is, Reason.CHOSEN_OTHERWISE) if is_failed else as_it_is
 
     def _left_open(self, decision: Decision, reason: Reason) -> Decision:
         next_look = self._plan.next_look(len(self._now))
@@ -204,18 +210,18 @@ class Ways:
         """Each side's processes, and whether they are this run's."""
         return (self._now, True), (self._before, False)
 
-    def _seconds(self, kernels: Mapping[str, KernelRecord], even: Collection[str], *, is_now: bool) -> Iterator[float]:
+    def _seconds(self, kernels: Mapping[str, KernelRecord], even: Even, *, is_now: bool) -> Iterator[float]:
         """Yield the seconds that each of a process's kernels counts with."""
         for name, record in kernels.items():
             kernel = self._kernels.get(name)
-            if kernel is None:
+            if kernel is None or even is None:
                 yield record.seconds
             elif name in even:
                 yield kernel.even_seconds(record, growth=kernel.growth if is_now else 1.0)
             else:
                 yield kernel.seconds_alike(record)
 
-    def _excess(self, process: ProcessRecord, even: Collection[str], *, is_now: bool) -> float:
+    def _excess(self, process: ProcessRecord, even: Even, *, is_now: bool) -> float:
         """Return by how much the logarithm of a call's time is larger for the ways that were drawn."""
         if not even or not _is_paced_by_kernels(process):
             return 0.0
@@ -234,11 +240,6 @@ def even_estimates(processes: Sequence[ProcessRecord]) -> list[ProcessEstimate]:
     names = {name for process in processes for name in process.kernels}
     _, estimates = Ways((), processes, DEFAULT_PLAN).relative_estimates(names)
     return estimates
-
-
-def describe_as_measured(growth: float) -> str:
-    """Say what a figure would be without regard to launches."""
-    return f"as measured {format_percent(growth, signed=True)}; the figure above compares kernels launched alike"
 
 
 def _is_paced_by_kernels(process: ProcessRecord) -> bool:

@@ -33,6 +33,14 @@ def relation_to_limit(decision: Decision, limit: float) -> str:
     return f"{relations.get(decision.outcome, 'within')} the limit of {format_percent(limit)}"
 
 
+def describe_as_measured(decision: Decision) -> tuple[str, ...]:
+    """Say what the figure is without regard to how kernels were launched; nothing where it is the same."""
+    if decision.measured_change is None:
+        return ()
+    measured = format_percent(decision.measured_change, signed=True)
+    return (f"as measured {measured}; the figure above compares kernels launched alike",)
+
+
 def could_be_chance(decision: Decision) -> str:
     """Say what could explain a slowdown that is certain but for stray processes."""
     return "one stray process could explain it" if decision.certainty.processes == 1 else "strays could explain it"
