@@ -1,14 +1,15 @@
 """How long the gate takes for an unchanged case, beyond compiling it once.
 
-Run ``python -m benchmarks.gate_seconds`` on a machine with nothing else to do. It records a baseline for each of three
-models in a project of its own, then runs pytest on each of them several times, and in the end on all of them together:
-with ``--nnopt-only=compile``, which compiles and looks, and with ``--nnopt-baseline``. The difference of the two is
-what the gate costs beyond its compile.
+Run ``python -m benchmarks.gate_seconds`` on a machine with nothing else to do. It records baselines of three models
+in a project of its own, then runs pytest on each of them several times, and in the end on all of them together: with
+``--nnopt-only=compile``, which compiles and looks, and with ``--nnopt-baseline``. The difference of the two is what the
+gate costs beyond its compile.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -21,7 +22,7 @@ import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -44,6 +45,14 @@ def test_model(name, model_pair):
 """
 
 
+class Run(NamedTuple):
+    """A run of pytest: how long it took, its cases in the results, and what it printed."""
+
+    seconds: float
+    cases: list[dict[str, Any]]
+    output: str
+
+
 def make_project(folder: Path, processes: int = 10) -> Path:
     """Write a project with a test of each model, whose baselines hold so many processes, and return its folder."""
     (folder / "test_models.py").write_text(TESTS, encoding="utf-8")
@@ -51,9 +60,12 @@ def make_project(folder: Path, processes: int = 10) -> Path:
     return folder
 
 
-def run(folder: Path, names: Sequence[str], *options: str) -> tuple[float, list[dict[str, Any]], str]:
-    """Run pytest on some models and return the seconds it took, their cases in the results, and what it printed."""
-    results = folder / "results.json"
+def run(folder: Path, names: Sequence[str], *options: str, checkout: Path = ROOT) -> Run:
+    """Run pytest on some models, with the plugin of a checkout.
+
+    The results stay in the project's folder, numbered by run.
+    """
+    results = folder / f"results_{len(list(folder.glob('results_*.json'))) + 1}.json"
     command = [
         sys.executable,
         "-m",
@@ -63,55 +75,67 @@ def run(folder: Path, names: Sequence[str], *options: str) -> tuple[float, list[
         f"--nnopt-json={results}",
         *(f"test_models.py::test_model[{name}]" for name in names),
     ]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     start = time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
     if done.returncode not in (0, 1) or not results.exists():
         raise RuntimeError(f"{' '.join(command)}:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
-    return seconds, json.loads(results.read_text(encoding="utf-8"))["cases"], done.stdout
+    cases = json.loads(results.read_text(encoding="utf-8"))["cases"]
+    taken = [len(case["timing"]) for case in cases]
+    print(f"{seconds:.1f} s by {checkout}, processes {taken}: {' '.join(options)}", file=sys.stderr, flush=True)
+    return Run(seconds, cases, done.stdout)
 
 
 def measure(
-    folder: Path, models: Sequence[str], rounds: int, device: Sequence[str], *, is_recorded: bool = False
-) -> tuple[str, list[str]]:
-    """Return the row of one model, or of several in one run, and what the gates said where they did not pass one.
+    folder: Path, models: Sequence[str], rounds: int, device: Sequence[str], checkouts: Sequence[Path] = (ROOT,)
+) -> tuple[list[str], list[str]]:
+    """Return the rows of one model, or of several in one run, and what the gates said where they did not pass one.
 
-    Of several models the seconds are those of one case on average.
+    Of several models the seconds are those of one case on average. There is a row for each checkout, whose gates take
+    turns.
     """
-    recording = "" if is_recorded else f"{run(folder, models, '--nnopt-update', *device)[0] / len(models):.0f}"
-    compiles = [run(folder, models, "--nnopt-only=compile", *device)[0] for _ in range(rounds)]
-    gates = [run(folder, models, "--nnopt-baseline", *device) for _ in range(rounds)]
-    compiling = statistics.median(compiles)
-    beyond = statistics.median(seconds for seconds, _, _ in gates) - compiling
-    cases = [case for _, found, _ in gates for case in found]
-    processes = statistics.median(len(case["timing"]) for case in cases)
+    compiles = [run(folder, models, "--nnopt-only=compile", *device).seconds for _ in range(rounds)]
+    gates: dict[Path, list[Run]] = {checkout: [] for checkout in checkouts}
+    for _ in range(rounds):
+        for checkout in checkouts:
+            gates[checkout].append(run(folder, models, "--nnopt-baseline", *device, checkout=checkout))
+    found = [_row(models, statistics.median(compiles), gates[checkout], checkout) for checkout in checkouts]
+    return [row for row, _ in found], [line for _, unsettled in found for line in unsettled]
+
+
+def _row(models: Sequence[str], compiling: float, gates: Sequence[Run], checkout: Path) -> tuple[str, list[str]]:
+    beyond = ", ".join(f"{(gate.seconds - compiling) / len(models):.1f}" for gate in gates)
+    cases = [case for gate in gates for case in gate.cases]
+    processes = ", ".join(str(len(case["timing"])) for case in cases)
     outcomes = ", ".join(case["outcome"] for case in cases)
     name = models[0] if len(models) == 1 else f"{len(models)} in one run, each"
-    figures = f"{compiling / len(models):.1f} | {beyond / len(models):.1f} | {processes:g} | {recording}"
+    name += "" if checkout == ROOT else f", by {checkout}"
     unsettled = [
         f"- {case['id']}, {check['name']} {check['outcome']}: {check['reason']}"
         for case in cases
         for check in case["checks"]
         if check["outcome"] not in ("passed", "improved")
     ]
-    return f"| {name} | {figures} | {outcomes} |", unsettled
+    return f"| {name} | {compiling / len(models):.1f} | {beyond} | {processes} | {outcomes} |", unsettled
 
 
-def format_page(rows: Sequence[str], unsettled: Sequence[str], rounds: int) -> str:
-    """Return the page in Markdown."""
+def format_page(rows: Sequence[str], unsettled: Sequence[str], recording_seconds: float) -> str:
+    """Return the page in Markdown, with the seconds that recording a model took."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     lines = [
         "# What a gate costs beyond compiling",
         "",
         f"Made by `{' '.join(['python -m benchmarks.gate_seconds', *sys.argv[1:]])}` on {date.today()}: Python "
         f"{platform.python_version()}, torch {torch.__version__}, {gpu or f'{len(os.sched_getaffinity(0))} cores'}. "
-        f"Medians of {rounds} runs of pytest with unchanged cases; the first column is the whole run with "
-        f"`--nnopt-only=compile`, imports included; torch's bytecode is {'' if _has_bytecode() else 'not '}cached.",
+        "Runs of pytest with unchanged cases, the baselines of all recorded in one run before, in "
+        f"{recording_seconds:.0f} s a case. The first column is the whole run with `--nnopt-only=compile`, imports "
+        f"included, as median; the others hold each run of the gate; torch's bytecode is "
+        f"{'' if _has_bytecode() else 'not '}cached.",
         "",
-        "| model | compile and look, s | gate beyond that, s | processes | recording a baseline, s | outcomes |",
-        "|---|---|---|---|---|---|",
+        "| model | compile and look, s | gate beyond that, s | processes | outcomes |",
+        "|---|---|---|---|---|",
         *rows,
         *(["", "Where a gate did not pass an unchanged model:", "", *unsettled] if unsettled else []),
     ]
@@ -131,24 +155,35 @@ def main() -> None:
     parser.add_argument("--together", action="store_true", help="all in one run alone, not each in its own first")
     parser.add_argument("--processes", type=int, default=10, help="that a baseline holds")
     parser.add_argument("--timeline", action="store_true", help="also print what a further run does, and when")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        default=[],
+        action="append",
+        help="another checkout, whose gates take turns with this one's",
+    )
+    parser.add_argument("--keep", type=Path, help="a new folder where the project stays, with what every run measured")
     parser.add_argument("--name", default="gate_seconds", help="of the page")
     arguments = parser.parse_args()
     device = ["--nnopt-device=cuda"] if torch.cuda.is_available() else []
     rows: list[str] = []
     unsettled: list[str] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = make_project(Path(name), arguments.processes)
+    with contextlib.ExitStack() as stack:
+        folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        make_project(folder, arguments.processes)
+        checkouts = [ROOT, *map(Path.resolve, arguments.beside)]
         models = arguments.model or list(MODELS)
+        recording_seconds = run(folder, models, "--nnopt-update", *device).seconds / len(models)
         alone = [] if arguments.together else [[model] for model in models]
         for chosen in [*alone, *([models] if len(models) > 1 or not alone else [])]:
-            is_recorded = len(chosen) > 1 and bool(alone)
-            row, said = measure(folder, chosen, arguments.rounds, device, is_recorded=is_recorded)
-            rows, unsettled = [*rows, row], [*unsettled, *said]
-            print(row, *said, sep="\n", flush=True)
-            page = format_page(rows, unsettled, arguments.rounds)
+            added, said = measure(folder, chosen, arguments.rounds, device, checkouts)
+            rows, unsettled = [*rows, *added], [*unsettled, *said]
+            print(*added, *said, sep="\n", flush=True)
+            page = format_page(rows, unsettled, recording_seconds)
             (RESULTS / f"{arguments.name}.md").write_text(page, encoding="utf-8")
             if arguments.timeline:
-                print(run(folder, chosen, "-p", "benchmarks.timeline", "--nnopt-baseline", *device)[2])
+                print(run(folder, chosen, "-p", "benchmarks.timeline", "--nnopt-baseline", *device).output)
 
 
 if __name__ == "__main__":
