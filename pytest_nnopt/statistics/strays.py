@@ -34,16 +34,6 @@ def learned_stray_rate(strays: int, processes: int) -> float:
     return max(STRAY_PROBABILITY, (expected + strays) / (_WORTH_PROCESSES + processes))
 
 
-def run_probability(count: int, earlier: int) -> float:
-    """Return how probable it is that ``count`` in a row are what none of ``earlier`` processes was, by chance alone.
-
-    How often is unknown, and believed to be as often as a process goes astray: it is the posterior predictive
-    probability of the beta distribution that the belief becomes by seeing none.
-    """
-    expected = STRAY_PROBABILITY * _WORTH_PROCESSES
-    return beta_binomial_tail(count, count, expected, _WORTH_PROCESSES + earlier - expected)
-
-
 def choice_probability(count: int, choices: int, earlier_count: int, earlier_choices: int) -> float:
     """Return how probable it is that a choice by chance falls so at least ``count`` times in ``choices``.
 

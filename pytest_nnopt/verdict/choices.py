@@ -6,7 +6,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Variant
-from pytest_nnopt.statistics.strays import run_probability
+from pytest_nnopt.statistics.strays import choice_probability
 from pytest_nnopt.units import format_count, format_percent, format_seconds
 from pytest_nnopt.verdict.launched import LaunchedKernel
 
@@ -22,7 +22,27 @@ CHANCE_ALARM_SHARE = 0.2
 TELLING_SHARE = 0.2
 """Of the limit: what a choice makes of a call that is less than this is not worth a word."""
 
+_LEAST_RECORDED = 3
+"""Recorded processes of which fewer say too little about what none of them did."""
+
+_TELLING_PROCESSES = 10
+"""Recorded processes of which fewer are said to know little."""
+
 _SHOWN_CHOICES = 3
+
+
+def least_chance(before: int, plan: SequentialPlan) -> float:
+    """Return the probability up to which chance is no explanation of what this run's compilations did.
+
+    That all processes of the plan did what none of three or more recorded ones did is no chance, however many cases
+    there are: small baselines would else leave it open for ever.
+
+    Args:
+        before: compilations of the baseline.
+        plan: of the case's timing decisions, whose rate of false alarms it is that counts.
+    """
+    rate, most = CHANCE_ALARM_SHARE * plan.false_alarms, plan.max_processes
+    return max(rate, choice_probability(most, most, 0, before)) if before >= _LEAST_RECORDED else rate
 
 
 def is_beyond_chance(now: int, before: int, plan: SequentialPlan) -> bool:
@@ -31,9 +51,17 @@ def is_beyond_chance(now: int, before: int, plan: SequentialPlan) -> bool:
     Args:
         now: compilations of this run, all of which did.
         before: compilations of the baseline, none of which did.
-        plan: of the case's timing decisions, whose rate of false alarms it is that counts.
+        plan: of the case's timing decisions.
     """
-    return run_probability(now, before) <= CHANCE_ALARM_SHARE * plan.false_alarms
+    return choice_probability(now, now, 0, before) <= least_chance(before, plan)
+
+
+def advise_recording(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> tuple[str, ...]:
+    """Say that a baseline of few processes knows little of what chance does; nothing where more cannot be recorded."""
+    if len(before) >= _TELLING_PROCESSES or any(process.base is not None for process in now):
+        return ()
+    recorded = format_count(len(before), "process", "processes")
+    return (f"the baseline's {recorded} may not know all that the compiler chooses: record ten",)
 
 
 def describe_choices(processes: Sequence[ProcessRecord], limit: float) -> list[str]:

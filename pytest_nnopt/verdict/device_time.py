@@ -10,7 +10,7 @@ from pytest_nnopt.model import Check, CheckName, Outcome
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason, decide_regression
 from pytest_nnopt.statistics.prior import DEFAULT_DEVICE_TIME_PRIOR
 from pytest_nnopt.units import format_count, format_percent, format_seconds
-from pytest_nnopt.verdict.choices import describe_choices, is_beyond_chance
+from pytest_nnopt.verdict.choices import advise_recording, describe_choices, is_beyond_chance
 from pytest_nnopt.verdict.ways import Ways
 from pytest_nnopt.verdict.wording import describe_as_measured, relation_to_limit
 
@@ -58,6 +58,7 @@ def check_device_time(
     if launched.has_grown and (launched.is_certain or decision.outcome is not Outcome.FAILED):
         outcome = Outcome.FAILED if launched.is_certain else Outcome.INCONCLUSIVE
         reason = launched.describe(level)
+        details = details if launched.is_certain else (*details, *advise_recording(now, before))
         return Check(CheckName.DEVICE_TIME, outcome, reason, decision.change, 0.0, limit, decision.interval, details)
     interval = decision.interval
     reason = (

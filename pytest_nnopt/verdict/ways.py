@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_nnopt.model import Outcome, Variant
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason
 from pytest_nnopt.statistics.estimate import ProcessEstimate
-from pytest_nnopt.statistics.strays import choice_probability
-from pytest_nnopt.units import format_count
-from pytest_nnopt.verdict.choices import CHANCE_ALARM_SHARE
+from pytest_nnopt.verdict.choices import advise_recording, least_chance
 from pytest_nnopt.verdict.estimates import estimate_of, estimate_of_ratio
 from pytest_nnopt.verdict.launched import LaunchedKernel
 
@@ -31,12 +29,6 @@ _ALL_OF_A_CALL = 1.02
 
 _SAME_CHANGE = 0.001
 """Difference between a change as measured and that of kernels launched alike that is not worth a word."""
-
-_LEAST_RECORDED = 3
-"""Recorded processes of which fewer say too little about ways that none of them drew."""
-
-_TELLING_PROCESSES = 10
-"""Recorded processes of which fewer are said to know few ways."""
 
 _SHOWN_KERNELS = 3
 
@@ -78,19 +70,12 @@ class Ways:
 
     @cached_property
     def by_chance(self) -> frozenset[str]:
-        """Kernels that are launched in several ways, and of which chance may have drawn those of this run.
-
-        That all processes of the plan drew what none of three or more recorded ones did is no chance, however many
-        cases there are: small baselines would else leave it open for ever.
-        """
-        rate, most = CHANCE_ALARM_SHARE * self._plan.false_alarms, self._plan.max_processes
-        recorded = sum(1 for process in self._before if process.kernels)
-        if recorded >= _LEAST_RECORDED:
-            rate = max(rate, choice_probability(most, most, 0, recorded))
+        """Kernels that are launched in several ways, and of which chance may have drawn those of this run."""
+        least = least_chance(len(self._recorded), self._plan)
         return frozenset(
             name
             for name, kernel in self._kernels.items()
-            if min(kernel.slow_probability, kernel.quick_probability) > rate
+            if min(kernel.slow_probability, kernel.quick_probability) > least
         )
 
     @cached_property
@@ -196,14 +181,13 @@ class Ways:
         """Name the kernels that chance may have launched in a slower way than usual, the costliest first."""
         slowed = {name: self._kernels[name].excess for name in self.by_chance}
         names = sorted((name for name in slowed if slowed[name] > 0), key=lambda name: (-slowed[name], name))
-        shown = tuple(f"kernel {name} {self._kernels[name].describe()}" for name in names[:_SHOWN_KERNELS])
-        recorded = sum(1 for process in self._before if process.kernels)
-        if recorded >= _TELLING_PROCESSES or any(process.base is not None for process in self._now):
-            return shown
-        return (
-            *shown,
-            f"the baseline's {format_count(recorded, 'process', 'processes')} may not know all ways: record ten",
-        )
+        shown = (f"kernel {name} {self._kernels[name].describe()}" for name in names[:_SHOWN_KERNELS])
+        return (*shown, *advise_recording(self._now, self._recorded))
+
+    @property
+    def _recorded(self) -> list[ProcessRecord]:
+        """Processes of the baseline whose kernels are known."""
+        return [process for process in self._before if process.kernels]
 
     @property
     def _sides(self) -> tuple[tuple[Sequence[ProcessRecord], bool], ...]:

@@ -19,8 +19,8 @@ from pytest_nnopt.statistics.evidence import (
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.statistics.strays import (
     STRAY_PROBABILITY,
+    choice_probability,
     learned_stray_rate,
-    run_probability,
     stray_probability,
     strays_allowed,
 )
@@ -102,11 +102,20 @@ def test_strays_explain_less_the_more_processes_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "earlier", "probability"),
-    [(0, 10, 1.0), (1, 0, 0.03), (1, 10, 0.015), (2, 10, 0.015 * 1.3 / 21), (2, 0, 0.03 * 1.3 / 11)],
+    ("count", "choices", "earlier_count", "earlier_choices", "probability"),
+    [
+        (0, 1, 0, 10, 1.0),
+        (1, 1, 0, 0, 0.5),
+        (1, 1, 0, 10, 0.5 / 11),
+        (2, 2, 0, 10, 0.5 / 11 * 1.5 / 12),
+        (1, 1, 3, 10, 3.5 / 11),
+        (1, 2, 0, 10, 1 - 10.5 / 11 * 11.5 / 12),
+    ],
 )
-def test_what_none_did_before_is_less_probable_the_more_do_it_now(count: int, earlier: int, probability: float) -> None:
-    assert run_probability(count, earlier) == pytest.approx(probability)
+def test_a_choice_falls_as_it_did_before_by_jeffreys_prior(
+    count: int, choices: int, earlier_count: int, earlier_choices: int, probability: float
+) -> None:
+    assert choice_probability(count, choices, earlier_count, earlier_choices) == pytest.approx(probability)
 
 
 def test_one_process_slow_beyond_measure_is_no_stray() -> None:

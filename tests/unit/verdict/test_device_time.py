@@ -155,9 +155,11 @@ def launching(*counts: float) -> list[ProcessRecord]:
     ("now", "before", "outcome"),
     [
         ([6], [5] * 10, Outcome.INCONCLUSIVE),
-        ([6, 6], [5] * 10, Outcome.FAILED),
-        ([6, 6], [5] * 3, Outcome.INCONCLUSIVE),
-        ([6] * 4, [5] * 3, Outcome.FAILED),
+        ([6, 6], [5] * 10, Outcome.INCONCLUSIVE),
+        ([6] * 4, [5] * 10, Outcome.FAILED),
+        ([6] * 4, [5] * 3, Outcome.INCONCLUSIVE),
+        ([6] * 8, [5] * 3, Outcome.FAILED),
+        ([6] * 8, [5] * 2, Outcome.INCONCLUSIVE),
         ([5], [6] * 9 + [5], Outcome.PASSED),
         ([6], [6] * 9 + [5], Outcome.PASSED),
         ([6], [5] * 9 + [6], Outcome.PASSED),
@@ -178,14 +180,15 @@ def test_more_launches_of_one_process_want_another_as_chance_could_explain_them(
     )
     assert check.interval is not None
     assert compare_launches(launching(6), launching(*[5] * 10)).next_look == 2
-    assert compare_launches(launching(6, 6), launching(*[5] * 10)).next_look is None
+    assert compare_launches(launching(6, 6), launching(*[5] * 10)).next_look == 4
+    assert compare_launches(launching(*[6] * 4), launching(*[5] * 10)).next_look is None
     assert compare_launches(launching(5), launching(*[5] * 10)).next_look is None
 
 
 def test_a_large_suite_wants_more_processes_to_agree_on_more_launches() -> None:
     plan = plan_for_suite(DEFAULT_PLAN, 200)
-    assert compare_launches(launching(6, 6), launching(*[5] * 10), plan).next_look == 4
-    assert compare_launches(launching(*[6] * 4), launching(*[5] * 10), plan).is_certain
+    assert compare_launches(launching(*[6] * 4), launching(*[5] * 10), plan).next_look == 8
+    assert compare_launches(launching(*[6] * 8), launching(*[5] * 10), plan).is_certain
     assert check_device_time(launching(6, 6), launching(*[5] * 10), 0.02, plan=plan).outcome is Outcome.INCONCLUSIVE
 
 

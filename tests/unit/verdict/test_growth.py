@@ -126,7 +126,7 @@ def test_slower_kernels_fail_and_are_named_costliest_first() -> None:
 
 
 def test_one_more_launch_fails_whatever_its_time() -> None:
-    check = check_device_time([process(gemm=(3, 1e-4))] * 2, [process(gemm=(2, 1e-4))] * 10, 0.02)
+    check = check_device_time([process(gemm=(3, 1e-4))] * 4, [process(gemm=(2, 1e-4))] * 10, 0.02)
     assert check.outcome is Outcome.FAILED
     assert check.reason == "3 kernels are launched per call, the baseline has 2"
 
