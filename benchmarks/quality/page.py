@@ -35,14 +35,14 @@ as those few processes. A dash stands where fewer than two measured a slowdown: 
 
 
 class Kept:
-    """The tables of a page made before, for what can no longer be judged: traces hold no round of times alone.
+    """The words and tables of a page made before, for what can no longer be judged: traces hold no times alone.
 
     Args:
         text: the page in Markdown.
     """
 
     def __init__(self, text: str) -> None:
-        self.headings = [line for line in text.splitlines() if line.startswith("Made by")]
+        self.title, *self.headings = text.partition("![")[0].strip().split("\n\n")
         self._rows: dict[tuple[str, str, str], list[str]] = {}
         title, table = "", ""
         for line in text.splitlines():
@@ -69,7 +69,7 @@ def format_page(measured: Sequence[Measured], heading: Sequence[str], kept: Kept
         kept: an earlier page, for the rules of other tools where ``measured`` holds no rounds.
     """
     pools = pools_of(measured)
-    lines = ["# How often gates err", "", *heading, "", INTRODUCTION]
+    lines = ["# How often gates err" if kept is None else kept.title, "", *heading, "", INTRODUCTION]
     for device, is_stressed in dict.fromkeys((device, is_stressed) for device, is_stressed, _ in sorted(pools)):
         found = {name: pool for (d, s, name), pool in pools.items() if (d, s) == (device, is_stressed)}
         lines += [*_format_regime(found, device, _title(device, is_stressed), kept), ""]
