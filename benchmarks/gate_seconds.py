@@ -56,12 +56,13 @@ class Run(NamedTuple):
 def make_project(folder: Path, processes: int = 10) -> Path:
     """Write a project with a test of each model, whose baselines hold so many processes, and return its folder."""
     (folder / "test_models.py").write_text(TESTS, encoding="utf-8")
-    (folder / "pyproject.toml").write_text(f"[tool.nnopt]\nprocesses = {processes}\n", encoding="utf-8")
+    settings = f"[tool.pytest.ini_options]\n\n[tool.nnopt]\nprocesses = {processes}\n"
+    (folder / "pyproject.toml").write_text(settings, encoding="utf-8")
     return folder
 
 
 def run(folder: Path, names: Sequence[str], *options: str, checkout: Path = ROOT) -> Run:
-    """Run pytest on some models, with the plugin of a checkout.
+    """Run pytest with options on some models, with the plugin of a checkout.
 
     The results stay in the project's folder, numbered by run.
     """
@@ -93,32 +94,37 @@ def measure(
 ) -> tuple[list[str], list[str]]:
     """Return the rows of one model, or of several in one run, and what the gates said where they did not pass one.
 
-    Of several models the seconds are those of one case on average. There is a row for each checkout, whose gates take
-    turns.
+    Of several models the seconds are those of one case on average. There is a row for each checkout; their gates take
+    turns, each round in the other order, and what compiling takes, by this checkout, is subtracted from all.
     """
-    compiles = [run(folder, models, "--nnopt-only=compile", *device).seconds for _ in range(rounds)]
-    gates: dict[Path, list[Run]] = {checkout: [] for checkout in checkouts}
-    for _ in range(rounds):
-        for checkout in checkouts:
-            gates[checkout].append(run(folder, models, "--nnopt-baseline", *device, checkout=checkout))
-    found = [_row(models, statistics.median(compiles), gates[checkout], checkout) for checkout in checkouts]
-    return [row for row, _ in found], [line for _, unsettled in found for line in unsettled]
+    compiling = statistics.median(run(folder, models, "--nnopt-only=compile", *device).seconds for _ in range(rounds))
+    gates: list[list[Run]] = [[] for _ in checkouts]
+    for number in range(rounds):
+        turns = list(zip(checkouts, gates, strict=True))
+        for checkout, done in turns[::-1] if number % 2 else turns:
+            done.append(run(folder, models, "--nnopt-baseline", *device, checkout=checkout))
+    rows = [_format_row(models, compiling, *side) for side in zip(gates, checkouts, strict=True)]
+    return rows, [line for done in gates for line in _find_unsettled(done)]
 
 
-def _row(models: Sequence[str], compiling: float, gates: Sequence[Run], checkout: Path) -> tuple[str, list[str]]:
+def _format_row(models: Sequence[str], compiling: float, gates: Sequence[Run], checkout: Path) -> str:
     beyond = ", ".join(f"{(gate.seconds - compiling) / len(models):.1f}" for gate in gates)
     cases = [case for gate in gates for case in gate.cases]
     processes = ", ".join(str(len(case["timing"])) for case in cases)
     outcomes = ", ".join(case["outcome"] for case in cases)
     name = models[0] if len(models) == 1 else f"{len(models)} in one run, each"
-    name += "" if checkout == ROOT else f", by {checkout}"
-    unsettled = [
+    name += "" if checkout == ROOT else f", by {checkout.name}"
+    return f"| {name} | {compiling / len(models):.1f} | {beyond} | {processes} | {outcomes} |"
+
+
+def _find_unsettled(gates: Sequence[Run]) -> list[str]:
+    return [
         f"- {case['id']}, {check['name']} {check['outcome']}: {check['reason']}"
-        for case in cases
+        for gate in gates
+        for case in gate.cases
         for check in case["checks"]
         if check["outcome"] not in ("passed", "improved")
     ]
-    return f"| {name} | {compiling / len(models):.1f} | {beyond} | {processes} | {outcomes} |", unsettled
 
 
 def format_page(rows: Sequence[str], unsettled: Sequence[str], recording_seconds: float) -> str:
@@ -169,8 +175,11 @@ def main() -> None:
     rows: list[str] = []
     unsettled: list[str] = []
     with contextlib.ExitStack() as stack:
-        folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder.mkdir(parents=True, exist_ok=True)
+        if arguments.keep:
+            folder = arguments.keep.resolve()
+            folder.mkdir(parents=True)
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         make_project(folder, arguments.processes)
         checkouts = [ROOT, *map(Path.resolve, arguments.beside)]
         models = arguments.model or list(MODELS)

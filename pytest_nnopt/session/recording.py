@@ -16,10 +16,11 @@ from pytest_nnopt.baseline.schema import EARLIEST, LATEST, CaseBaseline, Recordi
 from pytest_nnopt.errors import BaselineError
 from pytest_nnopt.model import CODE_COUNTERS, CheckName, Outcome
 from pytest_nnopt.units import format_percent
-from pytest_nnopt.verdict.device_time import decide_device_time, with_kernels
+from pytest_nnopt.verdict.device_time import decide_device_time
 from pytest_nnopt.verdict.drift import find_drift
 from pytest_nnopt.verdict.fitness import find_noise, find_unsoundness
 from pytest_nnopt.verdict.imported import describe_new
+from pytest_nnopt.verdict.launched import with_kernels
 from pytest_nnopt.verdict.times import compare_times
 
 if TYPE_CHECKING:

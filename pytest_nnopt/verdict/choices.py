@@ -25,7 +25,7 @@ TELLING_SHARE = 0.2
 _LEAST_RECORDED = 3
 """Recorded processes of which fewer say too little about what none of them did."""
 
-_TELLING_PROCESSES = 10
+_ENOUGH_RECORDED = 10
 """Recorded processes of which fewer are said to know little."""
 
 _SHOWN_CHOICES = 3
@@ -56,12 +56,29 @@ def is_beyond_chance(now: int, before: int, plan: SequentialPlan) -> bool:
     return choice_probability(now, now, 0, before) <= least_chance(before, plan)
 
 
-def advise_recording(now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> tuple[str, ...]:
-    """Say that a baseline of few processes knows little of what chance does; nothing where more cannot be recorded."""
-    if len(before) >= _TELLING_PROCESSES or any(process.base is not None for process in now):
+def processes_to_tell(before: int | None, plan: SequentialPlan, *, own: int = 0) -> int | None:
+    """Return after how many processes chance is no reason any more, if all do what no compilation before did.
+
+    No look is spent on the way there: whatever they did before, a single one that does not will do.
+
+    Args:
+        before: compilations of the baseline; None where another revision is measured beside this one, as often.
+        plan: of the case's timing decisions.
+        own: further compilations of this run, and of the other revision.
+
+    Returns:
+        the number; None where all processes of the plan are too few.
+    """
+    counts = range(1, plan.max_processes + 1)
+    return next((n for n in counts if is_beyond_chance(n + own, n + own if before is None else before, plan)), None)
+
+
+def advise_recording(before: int) -> tuple[str, ...]:
+    """Say that so few recorded compilations know little of what chance does; nothing where they are enough."""
+    if before >= _ENOUGH_RECORDED:
         return ()
-    recorded = format_count(len(before), "process", "processes")
-    return (f"the baseline's {recorded} may not know all that the compiler chooses: record ten",)
+    recorded = format_count(before, "compilation", "compilations")
+    return (f"the baseline's {recorded} may not know all that the compiler chooses: record ten processes",)
 
 
 def describe_choices(processes: Sequence[ProcessRecord], limit: float) -> list[str]:

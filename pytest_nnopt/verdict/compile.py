@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.baseline.compilation import generated_code
 from pytest_nnopt.model import Check, CheckName, CompileFacts, CompileStatus, Outcome
-from pytest_nnopt.verdict.choices import is_beyond_chance
+from pytest_nnopt.verdict.choices import advise_recording, is_beyond_chance, processes_to_tell
 from pytest_nnopt.verdict.counters import BYTES, code_figures, describe_places, judged_figures
 from pytest_nnopt.verdict.question import without_baseline
 
@@ -105,16 +105,24 @@ def _uncounted(question: Question, facts: CompileFacts) -> Check | None:
     return Check(CheckName.COMPILE, Outcome.INCONCLUSIVE, reason, details=_attempts(facts))
 
 
-def wants_further_compilations(question: Question, timing: Sequence[ProcessRecord]) -> bool:
-    """Whether all processes generated other code than before, and still too few for chance to be no reason.
+def wanted_compilations(question: Question, timing: Sequence[ProcessRecord]) -> int:
+    """Return how many processes would leave nothing to chance, where all so far generated other code than before.
 
-    The run's own compilation, which is not at hand, is taken to be like theirs: where it is not, nothing has moved.
+    0 where that is settled, or no number would. The run's own compilation, which is not at hand, is taken to be like
+    theirs: where it is not, nothing has moved.
     """
     compilations = generated_code(timing)
     if not compilations or not question.asked & {CheckName.COMPILE, CheckName.MEMORY}:
-        return False
+        return 0
     figures = code_figures(compilations, question.compilation, question.config.limits.memory)
-    return any(figure.has_moved and _may_be_chance(question, figure, besides=1) for figure in figures)
+    moved = (figure for figure in figures if figure.has_moved and _may_be_chance(question, figure, besides=1))
+    return max((_enough(question, figure) or 0 for figure in moved), default=0)
+
+
+def _enough(question: Question, figure: Figure) -> int | None:
+    """Return how many processes, with the run's own compilation, would tell a moved figure from chance."""
+    _, before = figure.compilations
+    return processes_to_tell(before if question.base is None else None, question.plan, own=1)
 
 
 def chosen_otherwise(question: Question, facts: CompileFacts, timing: Sequence[ProcessRecord]) -> list[str]:
@@ -141,19 +149,22 @@ def _left_to_chance(question: Question, figures: Sequence[Figure]) -> Check | No
         "the compiler chose by timing what it generated, which could explain it"
     )
     news = [line for figure in grown for line in _shown(_news(figure))]
-    return Check(CheckName.COMPILE, Outcome.INCONCLUSIVE, reason, details=(*news, _how_to_tell(question)))
+    return Check(CheckName.COMPILE, Outcome.INCONCLUSIVE, reason, details=(*news, _how_to_tell(question, grown)))
 
 
-def _how_to_tell(question: Question) -> str:
-    """Say what would tell a change of generated code from chance."""
+def _how_to_tell(question: Question, grown: Sequence[Figure]) -> str:
+    """Say what would tell from chance that figures of generated code have grown."""
     settled = "leave less to chance, as by a mode without max-autotune or options={'shape_padding': False}"
     if question.base is not None:
         both = f"{settled}, in both revisions"
         pair = "with --nnopt-against-mode=pair further processes compile both revisions anew"
         return both if question.device == "cpu" else f"{pair}; or {both}"
     anew = f"{settled}, and record anew"
+    if question.device == "cpu":
+        return anew
+    too_few = [figure.compilations[1] for figure in grown if _enough(question, figure) is None]
     counts = "each process that measures latency or device_time compiles anew, and counts"
-    return anew if question.device == "cpu" else f"{counts}; or {anew}"
+    return f"{'; '.join(advise_recording(min(too_few))) if too_few else counts}; or {anew}"
 
 
 def _may_be_chance(question: Question, figure: Figure, *, besides: int = 0) -> bool:
@@ -165,6 +176,8 @@ def _may_be_chance(question: Question, figure: Figure, *, besides: int = 0) -> b
         besides: compilations of this run that the figure does not know of.
     """
     now, before = figure.compilations
+    if question.takes_no_excuse and now > 1:
+        return False
     return figure.is_by_chance and not is_beyond_chance(now + besides, before, question.plan)
 
 

@@ -10,7 +10,7 @@ from pytest_nnopt.model import Check, CheckName, Outcome
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason, decide_regression
 from pytest_nnopt.statistics.prior import DEFAULT_DEVICE_TIME_PRIOR
 from pytest_nnopt.units import format_count, format_percent, format_seconds
-from pytest_nnopt.verdict.choices import advise_recording, describe_choices, is_beyond_chance
+from pytest_nnopt.verdict.choices import advise_recording, describe_choices, is_beyond_chance, processes_to_tell
 from pytest_nnopt.verdict.ways import Ways
 from pytest_nnopt.verdict.wording import describe_as_measured, relation_to_limit
 
@@ -38,6 +38,7 @@ def check_device_time(
     *,
     level: str = "the baseline",
     plan: SequentialPlan = DEFAULT_PLAN,
+    is_stored: bool = True,
     is_strict: bool = False,
 ) -> Check:
     """Hold the candidate's kernels against the baseline's: their own time, and how many are launched.
@@ -48,17 +49,19 @@ def check_device_time(
         limit: tolerated growth of the kernels' time.
         level: what ``before`` belongs to, in words.
         plan: of the case's timing decisions.
-        is_strict: whether chance in how kernels are launched is no excuse for a slowdown.
+        is_stored: whether ``before`` is a stored baseline, and not another revision that is measured beside this one.
+        is_strict: whether chance in which kernels are launched, and how, is no excuse.
     """
     ways = Ways(now, before, plan, is_strict=is_strict)
     decision = _decide(ways, limit, plan)
-    launched = compare_launches(now, before, plan)
+    launched = compare_launches(now, before, plan, is_stored=is_stored, is_strict=is_strict)
+    advice = advise_recording(len(before)) if is_stored else ()
     as_measured = describe_as_measured(decision)
     details = (*as_measured, *_kernel_changes(*_kernels_alike(now, before)))
     if launched.has_grown and (launched.is_certain or decision.outcome is not Outcome.FAILED):
         outcome = Outcome.FAILED if launched.is_certain else Outcome.INCONCLUSIVE
         reason = launched.describe(level)
-        details = details if launched.is_certain else (*details, *advise_recording(now, before))
+        details = details if launched.is_certain else (*advice, *details)
         return Check(CheckName.DEVICE_TIME, outcome, reason, decision.change, 0.0, limit, decision.interval, details)
     interval = decision.interval
     reason = (
@@ -69,15 +72,10 @@ def check_device_time(
     is_settled = decision.outcome not in (Outcome.FAILED, Outcome.INCONCLUSIVE)
     shown = details if not is_settled else as_measured if (decision.measured_change or 0) > limit else ()
     if decision.reason is Reason.CHOSEN_OTHERWISE:
-        shown = (*ways.describe(), *shown)
+        shown = (*ways.describe(), *advice, *shown)
     elif decision.outcome is Outcome.INCONCLUSIVE:
         shown = (*shown, *describe_choices(before, limit))
     return Check(CheckName.DEVICE_TIME, decision.outcome, reason, decision.change, 0.0, limit, interval, shown)
-
-
-def with_kernels(processes: Sequence[ProcessRecord]) -> list[ProcessRecord]:
-    """Return the processes in which kernels took time; of others nothing can be compared."""
-    return [process for process in processes if process.device_seconds]
 
 
 def decide_device_time(
@@ -108,8 +106,10 @@ class Launches:
         most_before: of any process of the baseline.
         processes: how many there are now.
         has_grown: whether every process launches more than any of the baseline's did.
-        is_certain: whether there are so many processes that chance would hardly make all of them do that.
-        next_look: how many would settle whether more are launched; None where that is settled, or no look is left.
+        is_certain: whether there are so many processes that chance would hardly make all of them do that, or it is no
+            excuse.
+        enough: how many processes that all do that would leave nothing to chance; None where that is settled, or all of
+            the plan would not.
     """
 
     fewest: float
@@ -117,7 +117,7 @@ class Launches:
     processes: int
     has_grown: bool
     is_certain: bool
-    next_look: int | None
+    enough: int | None
 
     def describe(self, level: str) -> str:
         """Say how many more are launched, and where chance could be why, that."""
@@ -129,15 +129,21 @@ class Launches:
 
 
 def compare_launches(
-    now: Sequence[ProcessRecord], before: Sequence[ProcessRecord], plan: SequentialPlan = DEFAULT_PLAN
+    now: Sequence[ProcessRecord],
+    before: Sequence[ProcessRecord],
+    plan: SequentialPlan = DEFAULT_PLAN,
+    *,
+    is_stored: bool = True,
+    is_strict: bool = False,
 ) -> Launches:
     """Compare how many kernels are launched per call; arguments as of ``check_device_time``."""
-    fewest = min(process.launches for process in now if process.launches is not None)
-    most_before = max(process.launches for process in before if process.launches is not None)
-    has_grown = fewest > most_before + _SAME_LAUNCHES
-    is_certain = is_beyond_chance(len(now), len(before), plan)
-    next_look = plan.next_look(len(now)) if has_grown and not is_certain else None
-    return Launches(fewest, most_before, len(now), has_grown, is_certain, next_look)
+    here = [process.launches for process in now if process.launches is not None]
+    there = [process.launches for process in before if process.launches is not None]
+    has_grown = min(here) > max(there) + _SAME_LAUNCHES
+    is_certain = is_strict or is_beyond_chance(len(here), len(there), plan)
+    is_open = has_grown and not is_certain
+    enough = processes_to_tell(len(there) if is_stored else None, plan) if is_open else None
+    return Launches(min(here), max(there), len(here), has_grown, is_certain, enough)
 
 
 def _kernels(processes: Sequence[ProcessRecord]) -> Mapping[str, KernelRecord]:

@@ -18,6 +18,7 @@ from pytest_nnopt.verdict.counters import (
 )
 from pytest_nnopt.verdict.device_time import describe_kernel_changes
 from pytest_nnopt.verdict.growth import memory_growths
+from pytest_nnopt.verdict.launched import with_kernels
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.compilation import CompileLevel
@@ -80,7 +81,7 @@ def _compile_changes(observed: Observed, level: CompileLevel) -> list[str]:
 
 def _device_changes(question: Question, observed: Observed) -> list[str]:
     """Name a GPU's kernels that were added, removed or changed in time, and how the host's own time moved."""
-    now, before = _with_kernels(observed.timing), _with_kernels(_recorded_timing(question))
+    now, before = with_kernels(observed.timing), with_kernels(_recorded_timing(question))
     if not now or not before:
         return []
     lines = describe_kernel_changes(now, before)
@@ -117,7 +118,7 @@ def _compared_parts(question: Question, observed: Observed) -> list[str]:
         parts += [name for name in ("graphs", "graph breaks", "recompiles") if name in known]
         is_known = level.record.kernels is not None and observed.compile.kernels is not None
         parts += ["generated code"] if is_known and not level.code_differences else []
-    if _with_kernels(observed.timing) and _with_kernels(_recorded_timing(question)):
+    if with_kernels(observed.timing) and with_kernels(_recorded_timing(question)):
         parts.append("kernels")
     if observed.memory is not None and question.baseline is not None and question.baseline.memory is not None:
         parts.append("memory")
@@ -126,10 +127,6 @@ def _compared_parts(question: Question, observed: Observed) -> list[str]:
 
 def _recorded_timing(question: Question) -> Sequence[ProcessRecord]:
     return () if question.baseline is None else question.baseline.timing
-
-
-def _with_kernels(timing: Sequence[ProcessRecord]) -> list[ProcessRecord]:
-    return [process for process in timing if process.kernels]
 
 
 def _host_seconds(process: ProcessRecord) -> float:

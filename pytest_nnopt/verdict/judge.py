@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
 from pytest_nnopt.verdict.compile import check_compile, chosen_otherwise, is_nothing_compiled
-from pytest_nnopt.verdict.device_time import check_device_time, with_kernels
+from pytest_nnopt.verdict.device_time import check_device_time
 from pytest_nnopt.verdict.explanation import explain_slowdown
 from pytest_nnopt.verdict.fitness import find_unsoundness
 from pytest_nnopt.verdict.growth import check_compile_time, check_memory
+from pytest_nnopt.verdict.launched import with_kernels
 from pytest_nnopt.verdict.numerics import check_numbers
 from pytest_nnopt.verdict.question import without_part
 from pytest_nnopt.verdict.times import check_latency, check_speedup
@@ -101,7 +102,13 @@ def _growth_checks(question: Question, observed: Observed) -> list[Check]:
 def _device_time_check(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Check:
     limit = question.config.limits.device_time
     return check_device_time(
-        now, before, limit, level=question.level_name, plan=question.plan, is_strict=question.takes_no_excuse
+        now,
+        before,
+        limit,
+        level=question.level_name,
+        plan=question.plan,
+        is_stored=question.base is None,
+        is_strict=question.takes_no_excuse,
     )
 
 

@@ -26,6 +26,11 @@ _LARGEST_FACTOR_BY_CHANCE = 2.0
 furthest seen took 1.46 times as long as the usual one, and 1.8 times of kernels of 1.5 µs."""
 
 
+def with_kernels(processes: Sequence[ProcessRecord]) -> list[ProcessRecord]:
+    """Return the processes in which kernels took time; of others nothing can be compared."""
+    return [process for process in processes if process.device_seconds]
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """A way to launch a kernel, with the seconds that all launches of a call take in each process that launched it so.

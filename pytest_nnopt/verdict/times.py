@@ -18,11 +18,12 @@ from pytest_nnopt.verdict.absolute import (
     describe_shared_slowdown,
     host_shift,
 )
-from pytest_nnopt.verdict.choices import describe_choices
-from pytest_nnopt.verdict.compile import wants_further_compilations
-from pytest_nnopt.verdict.device_time import compare_launches, decide_device_time, with_kernels
+from pytest_nnopt.verdict.choices import advise_recording, describe_choices
+from pytest_nnopt.verdict.compile import wanted_compilations
+from pytest_nnopt.verdict.device_time import compare_launches, decide_device_time
 from pytest_nnopt.verdict.estimates import estimate_of, shift_since
 from pytest_nnopt.verdict.imported import describe_imported
+from pytest_nnopt.verdict.launched import with_kernels
 from pytest_nnopt.verdict.question import without_baseline
 from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base
 from pytest_nnopt.verdict.ways import Ways
@@ -60,14 +61,9 @@ def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int
         _next_look(absolute) + bare if question.changed_work else _next_look(_decide_latency(question, timing)),
         _device_look(question, timing) + len(timing) - len(with_kernels(timing)),
         confirming_look(absolute) + bare,
-        _compiling_look(question, timing),
+        wanted_compilations(question, timing),
     ]
     return max(1, len(timing), *(min(look, question.plan.max_processes) for look in looks))
-
-
-def _compiling_look(question: Question, timing: Sequence[ProcessRecord]) -> int:
-    """Return how many processes would tell more about generated code; 0 where it is settled, or no look is left."""
-    return (question.plan.next_look(len(timing)) or 0) if wants_further_compilations(question, timing) else 0
 
 
 def _next_look(decision: Decision | None) -> int:
@@ -145,7 +141,8 @@ def _describe_ways(
 ) -> Sequence[str]:
     """Say what the compiler's choices among ways to launch kernels have to do with a decision."""
     if decision.reason is Reason.CHOSEN_OTHERWISE:
-        return Ways(now, before, question.plan).describe()
+        advice = advise_recording(len(with_kernels(before))) if question.base is None else ()
+        return (*Ways(now, before, question.plan).describe(), *advice)
     if decision.outcome is Outcome.INCONCLUSIVE:
         return describe_choices(before, question.latency_limit)
     return []
@@ -269,8 +266,8 @@ def _device_look(question: Question, timing: Sequence[ProcessRecord]) -> int:
     if not kernels or not before:
         return 0
     decision = decide_device_time(kernels, before, question.config.limits.device_time, question.plan)
-    launched = compare_launches(kernels, before, question.plan)
-    return max(decision.next_look or 0, launched.next_look or 0)
+    launched = compare_launches(kernels, before, question.plan, is_stored=question.base is None)
+    return max(decision.next_look or 0, launched.enough or 0)
 
 
 def _shifted(interval: Interval) -> Interval:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from pytest_nnopt.model import Outcome, Variant
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason
 from pytest_nnopt.statistics.estimate import ProcessEstimate
-from pytest_nnopt.verdict.choices import advise_recording, least_chance
+from pytest_nnopt.verdict.choices import least_chance
 from pytest_nnopt.verdict.estimates import estimate_of, estimate_of_ratio
-from pytest_nnopt.verdict.launched import LaunchedKernel
+from pytest_nnopt.verdict.launched import LaunchedKernel, with_kernels
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord, RatioRecord
@@ -71,7 +71,7 @@ class Ways:
     @cached_property
     def by_chance(self) -> frozenset[str]:
         """Kernels that are launched in several ways, and of which chance may have drawn those of this run."""
-        least = least_chance(len(self._recorded), self._plan)
+        least = least_chance(len(with_kernels(self._before)), self._plan)
         return frozenset(
             name
             for name, kernel in self._kernels.items()
@@ -181,13 +181,7 @@ class Ways:
         """Name the kernels that chance may have launched in a slower way than usual, the costliest first."""
         slowed = {name: self._kernels[name].excess for name in self.by_chance}
         names = sorted((name for name in slowed if slowed[name] > 0), key=lambda name: (-slowed[name], name))
-        shown = (f"kernel {name} {self._kernels[name].describe()}" for name in names[:_SHOWN_KERNELS])
-        return (*shown, *advise_recording(self._now, self._recorded))
-
-    @property
-    def _recorded(self) -> list[ProcessRecord]:
-        """Processes of the baseline whose kernels are known."""
-        return [process for process in self._before if process.kernels]
+        return tuple(f"kernel {name} {self._kernels[name].describe()}" for name in names[:_SHOWN_KERNELS])
 
     @property
     def _sides(self) -> tuple[tuple[Sequence[ProcessRecord], bool], ...]:

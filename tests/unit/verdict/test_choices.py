@@ -8,7 +8,7 @@ from pytest_nnopt.baseline.schema import Evidence, KernelRecord, ProcessRecord
 from pytest_nnopt.model import Outcome
 from pytest_nnopt.statistics.decision import DEFAULT_PLAN
 from pytest_nnopt.statistics.family import plan_for_suite
-from pytest_nnopt.verdict.choices import CHANCE_ALARM_SHARE, describe_choices, is_beyond_chance
+from pytest_nnopt.verdict.choices import CHANCE_ALARM_SHARE, describe_choices, is_beyond_chance, processes_to_tell
 from pytest_nnopt.verdict.device_time import check_device_time
 from pytest_nnopt.verdict.fitness import find_noise
 from pytest_nnopt.verdict.times import check_latency
@@ -103,25 +103,28 @@ def test_and_a_recording_that_is_too_noisy() -> None:
     assert reason.endswith("chance among them moves a call by 2.81 %")
 
 
-@pytest.mark.parametrize(("before", "processes", "largest_suite"), [(10, 4, 18), (16, 4, 88)])
+@pytest.mark.parametrize(("before", "processes", "largest_suite"), [(10, 3, 4), (10, 4, 18), (16, 4, 88)])
 def test_how_many_must_agree_follows_the_suite_and_the_baseline(
     before: int, processes: int, largest_suite: int
 ) -> None:
     small, large = (plan_for_suite(DEFAULT_PLAN, suite) for suite in (largest_suite, largest_suite + 1))
     assert is_beyond_chance(processes, before, small)
     assert not is_beyond_chance(processes, before, large)
+    assert [processes_to_tell(before, plan) for plan in (small, large)] == [processes, processes + 1]
 
 
 @pytest.mark.parametrize(("before", "is_certain"), [(2, False), (3, True), (10, True)])
 def test_all_processes_of_the_plan_are_enough_where_three_are_recorded(before: int, is_certain: bool) -> None:
     plan = plan_for_suite(DEFAULT_PLAN, 100_000)
     assert is_beyond_chance(plan.max_processes, before, plan) is is_certain
+    assert processes_to_tell(before, plan) == (plan.max_processes if is_certain else None)
 
 
 @pytest.mark.parametrize("suite", [1, 5, 18])
-@pytest.mark.parametrize("recorded", [5, 10, 16])
-def test_whatever_the_rate_of_a_choice_chance_seldom_counts_as_a_change(suite: int, recorded: int) -> None:
+@pytest.mark.parametrize("recorded", [10, 16])
+def test_whatever_the_rate_of_one_choice_ten_recorded_processes_keep_the_promise(suite: int, recorded: int) -> None:
     plan = plan_for_suite(DEFAULT_PLAN, suite)
-    enough = next(processes for processes in plan.looks if is_beyond_chance(processes, recorded, plan))
+    enough = processes_to_tell(recorded, plan)
+    assert enough is not None
     wrong = max((rate / 100) ** enough * (1 - rate / 100) ** recorded for rate in range(101))
     assert wrong <= CHANCE_ALARM_SHARE * plan.false_alarms

@@ -539,11 +539,14 @@ class TestChoicesByTiming:
             (chosen(5, 5), chosen(5, *[5] * 10), 1, 1),
             (chosen(6, 6), chosen(5, *[5] * 10), 1, 2),
             (chosen(6, 6, 6), chosen(5, *[5] * 10), 1, 2),
-            (chosen(6, 6, 6), chosen(5, *[5] * 10), 12, 4),
+            (chosen(6, 6, 6), chosen(5, *[5] * 10), 24, 3),
+            (chosen(6, 6), chosen(5), 1, 1),
+            (chosen(6, 6), chosen(5, 5), 1, 1),
+            (chosen(6, 6), chosen(5, 5, 5), 1, 6),
             (chosen(6, 6), chosen(5, *[5] * 9, 6), 6, 1),
             (chosen(6, 6, choices=0), chosen(5, choices=0), 6, 1),
             (chosen(6, *[6] * 8), chosen(5), 100_000, 8),
-            (chosen(4, 4), chosen(5, *[5] * 10), 6, 2),
+            (chosen(4, 4), chosen(5, *[5] * 10), 6, 3),
         ],
     )
     def test_further_processes_are_wanted_until_chance_is_no_reason(
@@ -599,6 +602,35 @@ class TestChoicesByTiming:
         question, observed = with_more_memory(chosen(6), chosen(5))
         (check,) = judge(replace(question, base="main"), observed).checks
         assert RECORD_ANEW not in check.details
+
+    def test_a_baseline_of_one_compilation_cannot_tell_and_is_to_know_more(self) -> None:
+        check = judge_chosen(chosen(6, *[6] * 8), chosen(5), device="cuda")
+        assert check.outcome is Outcome.INCONCLUSIVE
+        assert check.details[-1].startswith(
+            "the baseline's 1 compilation may not know all that the compiler chooses: record ten processes; or leave"
+        )
+
+    def test_another_revision_is_compiled_as_often(self) -> None:
+        level = Evidence(timing=tuple(chosen(5, 5)["timing"]), compile=make_compile_record(counters=COUNTERS))
+        asked = make_question(is_comparing=True, baseline=level, base="main", asked=frozenset({CheckName.COMPILE}))
+        assert wanted_processes(asked, chosen(6, 6)["timing"]) == 4
+        assert wanted_processes(replace(asked, base=None), chosen(6, 6)["timing"]) == 1
+
+    @pytest.mark.parametrize(
+        ("now", "before", "is_worse"),
+        [
+            (chosen(6, 6, 6), chosen(5, 5, 5), True),
+            (chosen(6, 5, 6), chosen(5, 5, 5), False),
+            (chosen(6), chosen(5), False),
+        ],
+    )
+    def test_in_an_update_chance_is_no_excuse_for_what_several_compilations_generated(
+        self, now: dict[str, Any], before: dict[str, Any], is_worse: bool
+    ) -> None:
+        level = Evidence(timing=tuple(before["timing"]), compile=make_compile_record(counters=before["counters"]))
+        question = make_question(is_updating=True, baseline=level, asked=frozenset({CheckName.COMPILE}))
+        observed = Observed(make_facts(counters=now["counters"]), timing=tuple(now["timing"]))
+        assert bool(find_worsening(question, observed, Verdict("case", ()))) is is_worse
 
     def test_graphs_are_not_chosen_by_timing(self) -> None:
         level = Evidence(compile=make_compile_record(counters=chosen(5)["counters"]))

@@ -156,7 +156,7 @@ def launching(*counts: float) -> list[ProcessRecord]:
     [
         ([6], [5] * 10, Outcome.INCONCLUSIVE),
         ([6, 6], [5] * 10, Outcome.INCONCLUSIVE),
-        ([6] * 4, [5] * 10, Outcome.FAILED),
+        ([6] * 3, [5] * 10, Outcome.FAILED),
         ([6] * 4, [5] * 3, Outcome.INCONCLUSIVE),
         ([6] * 8, [5] * 3, Outcome.FAILED),
         ([6] * 8, [5] * 2, Outcome.INCONCLUSIVE),
@@ -179,16 +179,34 @@ def test_more_launches_of_one_process_want_another_as_chance_could_explain_them(
         "as where the compiler chooses by timing"
     )
     assert check.interval is not None
-    assert compare_launches(launching(6), launching(*[5] * 10)).next_look == 2
-    assert compare_launches(launching(6, 6), launching(*[5] * 10)).next_look == 4
-    assert compare_launches(launching(*[6] * 4), launching(*[5] * 10)).next_look is None
-    assert compare_launches(launching(5), launching(*[5] * 10)).next_look is None
+    assert compare_launches(launching(6), launching(*[5] * 10)).enough == 3
+    assert compare_launches(launching(*[6] * 3), launching(*[5] * 10)).enough is None
+    assert compare_launches(launching(5), launching(*[5] * 10)).enough is None
+
+
+def test_a_process_of_which_nobody_knows_what_it_launched_does_not_count() -> None:
+    bare = make_process()
+    assert not compare_launches([bare, bare, *launching(6)], launching(*[5] * 10)).is_certain
+    assert not compare_launches(launching(*[6] * 3), [*[bare] * 10, *launching(5)]).is_certain
+
+
+@pytest.mark.parametrize(("is_stored", "told"), [(True, 1), (False, 0)])
+def test_a_small_baseline_is_to_be_recorded_anew_and_another_revision_not(is_stored: bool, told: int) -> None:
+    check = check_device_time(launching(*[6] * 3), launching(*[5] * 3), 0.02, is_stored=is_stored)
+    assert check.outcome is Outcome.INCONCLUSIVE
+    assert sum("record ten processes" in line for line in check.details) == told
+
+
+def test_where_chance_is_no_excuse_one_process_with_more_launches_fails() -> None:
+    check = check_device_time(launching(6), launching(5), 0.02, is_strict=True)
+    assert check.outcome is Outcome.FAILED
+    assert check.reason == "6 kernels are launched per call, the baseline has 5"
 
 
 def test_a_large_suite_wants_more_processes_to_agree_on_more_launches() -> None:
     plan = plan_for_suite(DEFAULT_PLAN, 200)
-    assert compare_launches(launching(*[6] * 4), launching(*[5] * 10), plan).next_look == 8
-    assert compare_launches(launching(*[6] * 8), launching(*[5] * 10), plan).is_certain
+    assert compare_launches(launching(*[6] * 4), launching(*[5] * 10), plan).enough == 7
+    assert compare_launches(launching(*[6] * 7), launching(*[5] * 10), plan).is_certain
     assert check_device_time(launching(6, 6), launching(*[5] * 10), 0.02, plan=plan).outcome is Outcome.INCONCLUSIVE
 
 

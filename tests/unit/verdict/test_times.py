@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -316,14 +317,17 @@ def test_device_time_is_judged_and_asked_for_by_the_plan_of_the_case() -> None:
         assert wanted_processes(question, now[:2]) == wanted
 
 
-def test_more_launches_than_before_want_four_processes() -> None:
+def test_more_launches_than_before_want_as_many_processes_as_leave_nothing_to_chance() -> None:
     level = Evidence(timing=tuple(with_kernels(process, 1e-4) for process in make_timing(count=10)))
     question = make_question(is_comparing=True, baseline=level, asked=only(CheckName.DEVICE_TIME))
     kernels = {"gemm": KernelRecord(count=1, seconds=9e-5), "pad": KernelRecord(count=1, seconds=1e-5)}
     padded = make_timing()[0].model_copy(update={"kernels": kernels})
-    assert wanted_processes(question, [padded]) == 2
-    assert wanted_processes(question, [padded] * 2) == 4
-    assert wanted_processes(question, [padded] * 4) == 4
+    assert wanted_processes(question, [padded]) == 3
+    assert wanted_processes(question, [padded] * 3) == 3
+    beside = replace(question, base="main", baseline=Evidence(timing=level.timing[:1]))
+    assert wanted_processes(beside, [padded]) == 5
+    of_one = replace(question, baseline=Evidence(timing=level.timing[:1]))
+    assert wanted_processes(of_one, [padded]) == 1
     assert wanted_processes(question, [level.timing[0]]) == 1
 
 
