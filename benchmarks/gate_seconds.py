@@ -104,7 +104,8 @@ def measure(
         for checkout, done in turns[::-1] if number % 2 else turns:
             done.append(run(folder, models, "--nnopt-baseline", *device, checkout=checkout))
     rows = [_format_row(models, compiling, *side) for side in zip(gates, checkouts, strict=True)]
-    return rows, [line for done in gates for line in _find_unsettled(done)]
+    sides = zip(gates, checkouts, strict=True)
+    return rows, [line + _by(checkout) for done, checkout in sides for line in _find_unsettled(done)]
 
 
 def _format_row(models: Sequence[str], compiling: float, gates: Sequence[Run], checkout: Path) -> str:
@@ -113,8 +114,12 @@ def _format_row(models: Sequence[str], compiling: float, gates: Sequence[Run], c
     processes = ", ".join(str(len(case["timing"])) for case in cases)
     outcomes = ", ".join(case["outcome"] for case in cases)
     name = models[0] if len(models) == 1 else f"{len(models)} in one run, each"
-    name += "" if checkout == ROOT else f", by {checkout.name}"
-    return f"| {name} | {compiling / len(models):.1f} | {beyond} | {processes} | {outcomes} |"
+    return f"| {name}{_by(checkout)} | {compiling / len(models):.1f} | {beyond} | {processes} | {outcomes} |"
+
+
+def _by(checkout: Path) -> str:
+    """Name a checkout that is not this one."""
+    return "" if checkout == ROOT else f", by {checkout.name}"
 
 
 def _find_unsettled(gates: Sequence[Run]) -> list[str]:

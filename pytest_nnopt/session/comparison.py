@@ -13,12 +13,12 @@ from pytest_nnopt.errors import MeasurementError, SeparationError
 from pytest_nnopt.files import temporary_directory
 from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
-from pytest_nnopt.session.gathering import ASSURED_PROCESSES, gather_timing, hired_crew
+from pytest_nnopt.session.gathering import ASSURED_PROCESSES, Pace, gather_timing, hired_crew
 from pytest_nnopt.session.processes import MeasuringProcess, ProcessEndedError, measure_in_turns
 from pytest_nnopt.session.protocol import Absence
 from pytest_nnopt.torch_backend.facts import device_key
 from pytest_nnopt.torch_backend.pair import device_of
-from pytest_nnopt.verdict import wanted_processes
+from pytest_nnopt.verdict.revisions import processes_of_base
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
@@ -133,8 +133,7 @@ class _Timing:
             timing, problem = gather_timing(
                 crew, self.question, timing, budget_seconds=budget_seconds, progress=self.gate.progress
             )
-        processes = tuple(process.base.process for process in timing if process.base is not None)
-        return Comparison(self._against(processes), timing, problem)
+        return Comparison(self._against(tuple(processes_of_base(timing))), timing, problem)
 
     def _in_two(self, note: str) -> Comparison:
         note += "; two processes differ more than two revisions in one, so the smallest change it finds is larger"
@@ -154,8 +153,9 @@ class _Timing:
         """Let pairs of processes of the head and the base measure, each in the other order than the one before."""
         deadline = now() + budget_seconds
         samples: tuple[tuple[ProcessRecord, ...], tuple[ProcessRecord, ...]] = ((), ())
+        pace = Pace()
         try:
-            while wanted_processes(self._against(samples[1]), samples[0]) > len(samples[0]):
+            while pace.wanted(self._against(samples[1]), samples[0]) > len(samples[0]):
                 done = len(samples[0])
                 if done >= ASSURED_PROCESSES and now() >= deadline:
                     break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +17,7 @@ from pytest_nnopt.session.standby import Standby
 from pytest_nnopt.session.teams import TeamProcess
 from pytest_nnopt.torch_backend.isolation import share_machine_code
 from pytest_nnopt.torch_backend.threads import default_threads
-from pytest_nnopt.verdict import wanted_processes
+from pytest_nnopt.verdict import wanted_by_chance, wanted_by_looks
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
@@ -42,6 +42,26 @@ class TimingSource(Protocol):
     def sample(self, seed: int, *, expected: int = 1) -> ProcessRecord:
         """Take one sample; ``expected`` says how many will be asked for, this one included."""
         ...
+
+
+class Pace:
+    """Says how many processes a case wants, asked after each; looks at times no more often than is planned."""
+
+    def __init__(self) -> None:
+        self._next_look = 0
+
+    def wanted(self, question: Question, timing: Sequence[ProcessRecord]) -> int:
+        """Return how many processes are wanted in all; as many as there are where nothing more is.
+
+        While chance alone asks for more, times are not looked at, and the first process that answers ends it.
+        """
+        if len(timing) < self._next_look:
+            return self._next_look
+        by_chance = wanted_by_chance(question, timing)
+        if by_chance > len(timing):
+            return by_chance
+        self._next_look = wanted_by_looks(question, timing)
+        return self._next_look
 
 
 @contextlib.contextmanager
@@ -121,15 +141,14 @@ def gather_timing(
     Returns:
         what was measured, and why it ended early: a process that died, hung or refused.
     """
-    deadline, progress = now() + budget_seconds, progress or NoProgress()
+    deadline, progress, pace = now() + budget_seconds, progress or NoProgress(), Pace()
     try:
-        while (missing := wanted_processes(question, timing) - len(timing)) > 0:
-            for until_look in range(missing, 0, -1):
-                if len(timing) >= ASSURED_PROCESSES and now() >= deadline:
-                    return timing, None
-                progress.update(question, timing)
-                expected = max(until_look, question.recorded_processes - len(timing))
-                timing = (*timing, source.sample(seed=len(timing), expected=expected))
+        while (wanted := pace.wanted(question, timing)) > len(timing):
+            if len(timing) >= ASSURED_PROCESSES and now() >= deadline:
+                break
+            progress.update(question, timing)
+            expected = max(wanted, question.recorded_processes) - len(timing)
+            timing = (*timing, source.sample(seed=len(timing), expected=expected))
     except MeasurementError as error:
         return timing, str(error)
     return timing, None

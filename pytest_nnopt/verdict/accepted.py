@@ -45,11 +45,31 @@ def _is_open_memory(check: Check) -> bool:
 
 
 def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int:
-    """Return how many processes are wanted in all: for the present level, for the best one, and for a recording."""
-    wanted = max(times.wanted_processes(question, timing), processes_to_record(question, timing))
-    if question.is_updating or question.anchor is None or not question.is_comparing:
-        return wanted
-    return max(wanted, times.wanted_processes(_since(question, question.anchor), timing))
+    """Return how many processes are wanted in all, for whatever reason."""
+    return max(wanted_by_looks(question, timing), wanted_by_chance(question, timing))
+
+
+def wanted_by_looks(question: Question, timing: Sequence[ProcessRecord]) -> int:
+    """Return how many processes times want: against the present level and the best one, and for a recording.
+
+    To be asked when as many are there as it said before: to look in between would spend errors not set aside for it.
+    """
+    wanted = max(times.wanted_by_looks(question, timing), processes_to_record(question, timing))
+    best = _best_level(question)
+    return wanted if best is None else max(wanted, times.wanted_by_looks(best, timing))
+
+
+def wanted_by_chance(question: Question, timing: Sequence[ProcessRecord]) -> int:
+    """Return how many processes would tell changed kernels from chance; 0 where that is settled. Ask when you like."""
+    best = _best_level(question)
+    wanted = times.wanted_by_chance(question, timing)
+    return wanted if best is None else max(wanted, times.wanted_by_chance(best, timing))
+
+
+def _best_level(question: Question) -> Question | None:
+    """Return the question against the best accepted level; None where there is no other than the present one."""
+    is_compared = question.is_comparing and not question.is_updating
+    return _since(question, question.anchor) if is_compared and question.anchor is not None else None
 
 
 def _since(question: Question, anchor: Recording) -> Question:
@@ -72,7 +92,8 @@ def find_worsening(question: Question, observed: Observed, verdict: Verdict) -> 
     """Say what an update would make worse than it was accepted: what the gate would fail with these figures.
 
     Numbers are left out: what changed of them is named by the recording itself. A machine that has moved is no excuse
-    for a slower time, but named: it may be the reason. Nor is chance one for more memory, or in launching kernels.
+    for a slower time, but named: it may be the reason. Nor is chance one for more memory, for which kernels
+    several compilations generated, or how they are launched.
     """
     if not question.is_updating or question.baseline is None:
         return ()

@@ -116,7 +116,8 @@ def wanted_compilations(question: Question, timing: Sequence[ProcessRecord]) -> 
         return 0
     figures = code_figures(compilations, question.compilation, question.config.limits.memory)
     moved = (figure for figure in figures if figure.has_moved and _may_be_chance(question, figure, besides=1))
-    return max((_enough(question, figure) or 0 for figure in moved), default=0)
+    enough = max((_enough(question, figure) or 0 for figure in moved), default=0)
+    return enough + len(timing) - len(compilations) if enough else 0
 
 
 def _enough(question: Question, figure: Figure) -> int | None:
@@ -155,16 +156,22 @@ def _left_to_chance(question: Question, figures: Sequence[Figure]) -> Check | No
 def _how_to_tell(question: Question, grown: Sequence[Figure]) -> str:
     """Say what would tell from chance that figures of generated code have grown."""
     settled = "leave less to chance, as by a mode without max-autotune or options={'shape_padding': False}"
-    if question.base is not None:
-        both = f"{settled}, in both revisions"
-        pair = "with --nnopt-against-mode=pair further processes compile both revisions anew"
-        return both if question.device == "cpu" else f"{pair}; or {both}"
-    anew = f"{settled}, and record anew"
-    if question.device == "cpu":
-        return anew
-    too_few = [figure.compilations[1] for figure in grown if _enough(question, figure) is None]
-    counts = "each process that measures latency or device_time compiles anew, and counts"
-    return f"{'; '.join(advise_recording(min(too_few))) if too_few else counts}; or {anew}"
+    settled += ", and record anew" if question.base is None else ", in both revisions"
+    return settled if question.device == "cpu" else f"{_what_compiles_anew(question, grown)}; or {settled}"
+
+
+def _what_compiles_anew(question: Question, grown: Sequence[Figure]) -> str:
+    """Say which further compilations would tell, on a GPU, where each process compiles anew."""
+    if question.base is not None and all(figure.compilations[0] == 1 for figure in grown):
+        return "with --nnopt-against-mode=pair further processes compile both revisions anew"
+    unknown = [figure.compilations[1] for figure in grown if _enough(question, figure) is None]
+    if unknown:
+        return "".join(advise_recording(min(unknown)))
+    enough = max(_enough(question, figure) or 0 for figure in grown)
+    return (
+        f"{enough} processes that measure latency or device_time would tell, as each compiles anew: ask for these "
+        "checks, or raise --nnopt-budget"
+    )
 
 
 def _may_be_chance(question: Question, figure: Figure, *, besides: int = 0) -> bool:

@@ -59,10 +59,13 @@ def check_device_time(
     as_measured = describe_as_measured(decision)
     details = (*as_measured, *_kernel_changes(*_kernels_alike(now, before)))
     if launched.has_grown and (launched.is_certain or decision.outcome is not Outcome.FAILED):
-        outcome = Outcome.FAILED if launched.is_certain else Outcome.INCONCLUSIVE
-        reason = launched.describe(level)
-        details = details if launched.is_certain else (*advice, *details)
-        return Check(CheckName.DEVICE_TIME, outcome, reason, decision.change, 0.0, limit, decision.interval, details)
+        found = (launched.describe(level), decision.change, 0.0, limit, decision.interval)
+        if launched.is_certain:
+            return Check(
+                CheckName.DEVICE_TIME, Outcome.FAILED, *found, details, _remedy_of_launches(is_stored=is_stored)
+            )
+        told = () if launched.enough is None else (f"{launched.enough} that all do would tell: raise --nnopt-budget",)
+        return Check(CheckName.DEVICE_TIME, Outcome.INCONCLUSIVE, *found, (*told, *advice, *details))
     interval = decision.interval
     reason = (
         f"device time {format_percent(decision.change, signed=True)} against {level} "
@@ -76,6 +79,13 @@ def check_device_time(
     elif decision.outcome is Outcome.INCONCLUSIVE:
         shown = (*shown, *describe_choices(before, limit))
     return Check(CheckName.DEVICE_TIME, decision.outcome, reason, decision.change, 0.0, limit, interval, shown)
+
+
+def _remedy_of_launches(*, is_stored: bool) -> str:
+    """Say what to do about kernels that are launched on top, which no limit allows."""
+    if is_stored:
+        return "mend what launches them; or accept them with pytest --nnopt-update --nnopt-reason TEXT"
+    return "mend what launches them; or merge them all the same: later runs compare with what is merged"
 
 
 def decide_device_time(

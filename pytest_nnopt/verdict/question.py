@@ -67,8 +67,8 @@ class Question:
         foreign_memory: where the baseline holds no memory, a level recorded elsewhere that does.
         anchor: the best level that was accepted, where the present one is another.
         imported: what another tool recorded of it, where there is no level; it decides nothing.
-        takes_no_excuse: whether times are compared as if the machine were what it was, and chance had no part in how
-            kernels are launched, so that nothing worse is accepted for the doubt's sake.
+        takes_no_excuse: whether times are compared as if the machine were what it was, and chance had no part in which
+            kernels are generated and how they are launched, so that nothing worse is accepted for the doubt's sake.
         is_recording_missing: whether a missing baseline is recorded now instead of failing the case.
         work: what the reference does now, where times are asked for.
         base: the revision that is compared with, in words; None where the baseline is a stored one.

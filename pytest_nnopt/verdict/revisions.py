@@ -36,13 +36,18 @@ def is_beside_base(timing: Sequence[ProcessRecord]) -> bool:
     return bool(timing) and all(process.base is not None for process in timing)
 
 
+def processes_of_base(timing: Sequence[ProcessRecord]) -> list[ProcessRecord]:
+    """Return what these processes measured of the base, as if it were a process of its own."""
+    return [base.process for base in _bases(timing)]
+
+
 def decide_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Decision:
     """Decide whether the head's candidate is slower than the base's; every process has measured both."""
     return _decide(question, timing, _ways(question, timing))
 
 
 def _ways(question: Question, timing: Sequence[ProcessRecord]) -> Ways:
-    return Ways(timing, [base.process for base in _bases(timing)], question.plan)
+    return Ways(timing, processes_of_base(timing), question.plan)
 
 
 def _decide(question: Question, timing: Sequence[ProcessRecord], ways: Ways) -> Decision:

@@ -25,7 +25,7 @@ from pytest_nnopt.verdict.estimates import estimate_of, shift_since
 from pytest_nnopt.verdict.imported import describe_imported
 from pytest_nnopt.verdict.launched import with_kernels
 from pytest_nnopt.verdict.question import without_baseline
-from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base
+from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base, processes_of_base
 from pytest_nnopt.verdict.ways import Ways
 from pytest_nnopt.verdict.wording import (
     could_be_chance,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _SHOWN_OPERATORS = 4
 
 
-def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int:
+def wanted_by_looks(question: Question, timing: Sequence[ProcessRecord]) -> int:
     """Return how many processes are wanted in all: for the next look of a timing decision.
 
     Decisions look only when that many are there. To look in between would spend what is set aside for the next look.
@@ -61,9 +61,22 @@ def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int
         _next_look(absolute) + bare if question.changed_work else _next_look(_decide_latency(question, timing)),
         _device_look(question, timing) + len(timing) - len(with_kernels(timing)),
         confirming_look(absolute) + bare,
-        wanted_compilations(question, timing),
     ]
     return max(1, len(timing), *(min(look, question.plan.max_processes) for look in looks))
+
+
+def wanted_by_chance(question: Question, timing: Sequence[ProcessRecord]) -> int:
+    """Return how many processes in all would tell changed kernels from chance; 0 where nothing is open, or none would.
+
+    That can be asked after every process: a single one with the kernels of before settles it.
+    """
+    compiled = wanted_compilations(question, timing)
+    here, there = _kernels_of(question, timing)
+    if not here or not there:
+        return min(compiled, question.plan.max_processes)
+    launched = compare_launches(here, there, question.plan, is_stored=question.base is None).enough or 0
+    launched += len(timing) - len(here) if launched else 0
+    return min(max(compiled, launched), question.plan.max_processes)
 
 
 def _next_look(decision: Decision | None) -> int:
@@ -259,15 +272,20 @@ def decide_times(
 
 
 def _device_look(question: Question, timing: Sequence[ProcessRecord]) -> int:
-    """Return how many processes with kernels their time, or their number, wants; 0 where both are settled."""
-    if question.baseline is None or not question.is_comparing or CheckName.DEVICE_TIME not in question.asked:
-        return 0
-    kernels, before = with_kernels(timing), with_kernels(question.baseline.timing)
+    """Return how many processes with kernels their time wants; 0 where it is settled."""
+    kernels, before = _kernels_of(question, timing)
     if not kernels or not before:
         return 0
-    decision = decide_device_time(kernels, before, question.config.limits.device_time, question.plan)
-    launched = compare_launches(kernels, before, question.plan, is_stored=question.base is None)
-    return max(decision.next_look or 0, launched.enough or 0)
+    return _next_look(decide_device_time(kernels, before, question.config.limits.device_time, question.plan))
+
+
+def _kernels_of(question: Question, timing: Sequence[ProcessRecord]) -> tuple[list[ProcessRecord], list[ProcessRecord]]:
+    """Return the processes with kernels of both sides, where these are asked about; else none."""
+    if not question.is_comparing or CheckName.DEVICE_TIME not in question.asked:
+        return [], []
+    if is_beside_base(timing):
+        return with_kernels(timing), with_kernels(processes_of_base(timing))
+    return with_kernels(timing), with_kernels(() if question.baseline is None else question.baseline.timing)
 
 
 def _shifted(interval: Interval) -> Interval:

@@ -4,16 +4,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from pytest_nnopt.baseline.schema import KernelRecord
 from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.session import standby
-from pytest_nnopt.session.gathering import gather_timing, hired_crew
+from pytest_nnopt.model import CheckName
+from pytest_nnopt.session import gathering, standby
+from pytest_nnopt.session.gathering import Pace, gather_timing, hired_crew
 from pytest_nnopt.session.processes import Launch
 from pytest_nnopt.verdict.fitness import find_noise
 from tests.builders import make_evidence, make_process, make_question
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Sequence
 
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.verdict import Question
@@ -82,6 +86,50 @@ def test_earlier_attempts_count() -> None:
     earlier = tuple(make_process(0.0) for _ in range(3))
     timing, _ = gather_timing(source, make_comparison(), earlier, budget_seconds=60, now=source.now)
     assert timing == earlier
+
+
+def launching(count: float) -> ProcessRecord:
+    return make_process(0.0).model_copy(update={"kernels": {"sums": KernelRecord(count=count, seconds=1e-4)}})
+
+
+class TestPace:
+    """Times are looked at when their plan says so; chance may be asked about after every process."""
+
+    level = make_evidence(1.0, count=10).model_copy(update={"timing": (launching(5),) * 10})
+    question = make_question(is_comparing=True, baseline=level, asked=frozenset({CheckName.DEVICE_TIME}))
+
+    @pytest.mark.parametrize(
+        ("launches", "wanted"),
+        [
+            ([5], [1, 1]),
+            ([6, 5], [1, 3, 2]),
+            ([6, 6, 5], [1, 3, 3, 3]),
+            ([6, 6, 6], [1, 3, 3, 3]),
+        ],
+    )
+    def test_the_first_process_that_answers_what_chance_did_ends_it(
+        self, launches: list[float], wanted: list[int]
+    ) -> None:
+        pace, timing = Pace(), [launching(count) for count in launches]
+        assert [pace.wanted(self.question, timing[:count]) for count in range(len(timing) + 1)] == wanted
+
+    @pytest.mark.parametrize(
+        ("launches", "wanted", "looked_at"),
+        [([5, 5, 5, 5], [1, 4, 4, 4, 4], [0, 1, 4]), ([6, 5, 5, 5], [1, 3, 2, 3, 4], [0, 2, 3, 4])],
+    )
+    def test_between_two_looks_and_while_chance_asks_nobody_looks_at_times(
+        self, monkeypatch: pytest.MonkeyPatch, launches: list[float], wanted: list[int], looked_at: list[int]
+    ) -> None:
+        seen: list[int] = []
+
+        def looks(question: Question, timing: Sequence[ProcessRecord]) -> int:
+            seen.append(len(timing))
+            return {0: 1, 1: 4}.get(len(timing), len(timing))
+
+        monkeypatch.setattr(gathering, "wanted_by_looks", looks)
+        pace, timing = Pace(), [launching(count) for count in launches]
+        assert [pace.wanted(self.question, timing[:count]) for count in range(5)] == wanted
+        assert seen == looked_at
 
 
 @dataclass

@@ -58,7 +58,7 @@ def test_one_more_small_step_fails_once_the_sum_is_beyond_the_limit() -> None:
 
 def test_both_levels_say_how_many_processes_are_wanted() -> None:
     crept_up = make_timing(1.05, count=1)
-    assert times.wanted_processes(question(anchor=None), crept_up) == 1
+    assert times.wanted_by_looks(question(anchor=None), crept_up) == 1
     assert wanted_processes(question(anchor=None), crept_up) == 1
     assert wanted_processes(question(), crept_up) == 2
 

@@ -520,7 +520,7 @@ class TestChoicesByTiming:
         ("question", "advice"),
         [
             ({"device": "cpu"}, "options={'shape_padding': False}, and record anew"),
-            ({"device": "cuda"}, "each process that measures latency or device_time compiles anew, and counts; or "),
+            ({"device": "cuda"}, "2 processes that measure latency or device_time would tell, as each"),
             ({"device": "cuda", "base": "main"}, "with --nnopt-against-mode=pair"),
             ({"device": "cpu", "base": "main"}, "options={'shape_padding': False}, in both revisions"),
         ],
@@ -609,6 +609,15 @@ class TestChoicesByTiming:
         assert check.details[-1].startswith(
             "the baseline's 1 compilation may not know all that the compiler chooses: record ten processes; or leave"
         )
+
+    def test_where_both_revisions_were_compiled_anew_more_of_that_would_tell(self) -> None:
+        check = judge_chosen(chosen(6, 6), chosen(5, 5), device="cuda", base="main")
+        assert check.details[-1].startswith("4 processes that measure latency or device_time would tell")
+
+    def test_a_process_of_which_nobody_knows_what_it_compiled_does_not_count(self) -> None:
+        level = Evidence(timing=tuple(chosen(5, *[5] * 10)["timing"]), compile=make_compile_record(counters=COUNTERS))
+        asked = make_question(is_comparing=True, baseline=level, asked=frozenset({CheckName.COMPILE}))
+        assert wanted_processes(asked, [make_process(), *chosen(6, 6)["timing"]]) == 3
 
     def test_another_revision_is_compiled_as_often(self) -> None:
         level = Evidence(timing=tuple(chosen(5, 5)["timing"]), compile=make_compile_record(counters=COUNTERS))

@@ -195,6 +195,13 @@ def test_a_small_baseline_is_to_be_recorded_anew_and_another_revision_not(is_sto
     check = check_device_time(launching(*[6] * 3), launching(*[5] * 3), 0.02, is_stored=is_stored)
     assert check.outcome is Outcome.INCONCLUSIVE
     assert sum("record ten processes" in line for line in check.details) == told
+    assert f"{7 if is_stored else 5} that all do would tell: raise --nnopt-budget" in check.details
+
+
+def test_what_launches_more_is_to_be_accepted_as_no_limit_allows_it() -> None:
+    check = check_device_time(launching(*[6] * 8), launching(*[5] * 10), 1000.0)
+    assert check.outcome is Outcome.FAILED
+    assert check.remedy == "mend what launches them; or accept them with pytest --nnopt-update --nnopt-reason TEXT"
 
 
 def test_where_chance_is_no_excuse_one_process_with_more_launches_fails() -> None:

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pytest_nnopt.baseline.schema import BaseRecord, KernelRecord, ProcessRecord, RatioRecord
+from pytest_nnopt.baseline.schema import BaseRecord, Evidence, KernelRecord, ProcessRecord, RatioRecord
 from pytest_nnopt.model import CheckName, Outcome
+from pytest_nnopt.verdict import Observed, judge
+from pytest_nnopt.verdict.accepted import wanted_processes
 from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base
-from pytest_nnopt.verdict.times import check_latency, wanted_processes
-from tests.builders import make_config, make_process, make_question
+from pytest_nnopt.verdict.times import check_latency
+from tests.builders import make_config, make_facts, make_process, make_question
 
 BASE = "main (0123456)"
 _SCATTER = (0.0, 0.002, -0.002, 0.001, -0.001, 0.0015, -0.0015, 0.0)
@@ -128,6 +131,30 @@ def test_on_a_gpu_processes_may_differ_by_more() -> None:
     kernels = {"gemm": KernelRecord(count=1, seconds=1e-4)}
     assert decide(make_process()) is Outcome.FAILED
     assert decide(make_process().model_copy(update={"kernels": kernels})) is Outcome.INCONCLUSIVE
+
+
+def test_more_launches_than_the_base_s_want_as_many_processes_of_both_as_leave_nothing_to_chance() -> None:
+    def launching(process: ProcessRecord, count: float) -> ProcessRecord:
+        return process.model_copy(update={"kernels": {"sums": KernelRecord(count=count, seconds=1e-4)}})
+
+    def beside(head: float, base: float, count: int) -> list[ProcessRecord]:
+        return [
+            launching(one, head).model_copy(
+                update={"base": one.base.model_copy(update={"process": launching(one.base.process, base)})}
+            )
+            for one in side_by_side(count=count)
+            if one.base is not None
+        ]
+
+    asked = make_question(base=BASE, baseline=Evidence(), is_comparing=True, asked=frozenset({CheckName.DEVICE_TIME}))
+    assert wanted_processes(asked, beside(6, 5, 1)) == 5
+    assert wanted_processes(asked, beside(5, 5, 1)) == 1
+    assert wanted_processes(asked, beside(6, 5, 5)) == 5
+    five = beside(6, 5, 5)
+    compared = replace(asked, baseline=Evidence(timing=tuple(one.base.process for one in five if one.base)))
+    (check,) = judge(compared, Observed(make_facts(), timing=tuple(five))).checks
+    assert check.outcome is Outcome.FAILED
+    assert check.remedy == "mend what launches them; or merge them all the same: later runs compare with what is merged"
 
 
 def processed(candidate: RatioRecord, base: ProcessRecord) -> ProcessRecord:
