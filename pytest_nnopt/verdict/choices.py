@@ -77,8 +77,7 @@ def advise_recording(before: int) -> tuple[str, ...]:
     """Say that so few recorded compilations know little of what chance does; nothing where they are enough."""
     if before >= _ENOUGH_RECORDED:
         return ()
-    recorded = format_count(before, "compilation", "compilations")
-    return (f"the baseline's {recorded} may not know all that the compiler chooses: record ten processes",)
+    return ("so small a baseline may not know all that the compiler chooses: record ten processes",)
 
 
 def describe_choices(processes: Sequence[ProcessRecord], limit: float) -> list[str]:

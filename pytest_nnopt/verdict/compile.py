@@ -162,16 +162,14 @@ def _how_to_tell(question: Question, grown: Sequence[Figure]) -> str:
 
 def _what_compiles_anew(question: Question, grown: Sequence[Figure]) -> str:
     """Say which further compilations would tell, on a GPU, where each process compiles anew."""
+    asked = "" if question.wants_timing else ": ask for latency or device_time"
     if question.base is not None and all(figure.compilations[0] == 1 for figure in grown):
-        return "with --nnopt-against-mode=pair further processes compile both revisions anew"
+        return f"with --nnopt-against-mode=pair further processes compile both revisions anew{asked}"
     unknown = [figure.compilations[1] for figure in grown if _enough(question, figure) is None]
     if unknown:
         return "".join(advise_recording(min(unknown)))
     enough = max(_enough(question, figure) or 0 for figure in grown)
-    return (
-        f"{enough} processes that measure latency or device_time would tell, as each compiles anew: ask for these "
-        "checks, or raise --nnopt-budget"
-    )
+    return f"{enough} processes that all generate more would tell{asked}"
 
 
 def _may_be_chance(question: Question, figure: Figure, *, besides: int = 0) -> bool:

@@ -64,8 +64,9 @@ def check_device_time(
             return Check(
                 CheckName.DEVICE_TIME, Outcome.FAILED, *found, details, _remedy_of_launches(is_stored=is_stored)
             )
-        told = () if launched.enough is None else (f"{launched.enough} that all do would tell: raise --nnopt-budget",)
-        return Check(CheckName.DEVICE_TIME, Outcome.INCONCLUSIVE, *found, (*told, *advice, *details))
+        enough = launched.enough or 0
+        told = (f"{enough} processes that all launch more would tell",) if enough > launched.processes else ()
+        return Check(CheckName.DEVICE_TIME, Outcome.INCONCLUSIVE, *found, (*advice, *told, *details))
     interval = decision.interval
     reason = (
         f"device time {format_percent(decision.change, signed=True)} against {level} "

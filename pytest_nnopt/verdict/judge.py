@@ -14,6 +14,7 @@ from pytest_nnopt.verdict.growth import check_compile_time, check_memory
 from pytest_nnopt.verdict.launched import with_kernels
 from pytest_nnopt.verdict.numerics import check_numbers
 from pytest_nnopt.verdict.question import without_part
+from pytest_nnopt.verdict.revisions import has_other_inputs, leave_open
 from pytest_nnopt.verdict.times import check_latency, check_speedup
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ _GROWTH_LIMITS = {
 
 def _growth_checks(question: Question, observed: Observed) -> list[Check]:
     """Answer what is asked about figures that may only grow so far against the baseline."""
-    limits, level = question.config.limits, question.baseline
+    level = question.baseline
     kernels = with_kernels(observed.timing)
     kernels_before = with_kernels(level.timing) if level is not None else []
     checks: list[Check | None] = []
@@ -94,14 +95,20 @@ def _growth_checks(question: Question, observed: Observed) -> list[Check]:
     if observed.compile_time is not None and CheckName.COMPILE_TIME in question.asked:
         checks.append(_compile_time_check(question, observed.compile_time))
     if kernels and CheckName.DEVICE_TIME in question.asked:
-        missing = without_part(question, CheckName.DEVICE_TIME, limits.device_time, kernels_before or None, "kernels")
-        checks.append(missing or _sound(_device_time_check(question, kernels, kernels_before), observed))
+        checks.append(_device_time_check(question, observed, kernels, kernels_before))
     return [check for check in checks if check is not None]
 
 
-def _device_time_check(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Check:
+def _device_time_check(
+    question: Question, observed: Observed, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]
+) -> Check:
     limit = question.config.limits.device_time
-    return check_device_time(
+    if has_other_inputs(observed.timing):
+        return leave_open(CheckName.DEVICE_TIME, question, observed.timing, limit)
+    missing = without_part(question, CheckName.DEVICE_TIME, limit, before or None, "kernels")
+    if missing is not None:
+        return missing
+    check = check_device_time(
         now,
         before,
         limit,
@@ -110,6 +117,7 @@ def _device_time_check(question: Question, now: Sequence[ProcessRecord], before:
         is_stored=question.base is None,
         is_strict=question.takes_no_excuse,
     )
+    return _sound(check, observed)
 
 
 def _memory_check(question: Question, memory: MemoryRecord) -> Check | None:
@@ -166,7 +174,7 @@ def _sound(check: Check, observed: Observed) -> Check:
     if why is None or check.outcome is Outcome.NO_BASELINE:
         return check
     details = (check.reason, *check.details)
-    return replace(check, outcome=Outcome.INCONCLUSIVE, reason=f"could not tell: {why}", details=details)
+    return replace(check, outcome=Outcome.INCONCLUSIVE, reason=f"could not tell: {why}", details=details, remedy=None)
 
 
 def _broken(name: CheckName, observed: Observed) -> Check | None:

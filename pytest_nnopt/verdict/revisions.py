@@ -41,6 +41,17 @@ def processes_of_base(timing: Sequence[ProcessRecord]) -> list[ProcessRecord]:
     return [base.process for base in _bases(timing)]
 
 
+def has_other_inputs(timing: Sequence[ProcessRecord]) -> bool:
+    """Whether the base's test hands over other inputs, so that no time or kernel can be compared with the base's."""
+    return is_beside_base(timing) and bool(_bases(timing)[-1].inputs)
+
+
+def leave_open(name: CheckName, question: Question, timing: Sequence[ProcessRecord], limit: float) -> Check:
+    """Return the answer of a check where the base's test hands over other inputs."""
+    reason = f"the test hands over other inputs than in {question.base}, so that times cannot be compared"
+    return Check(name, Outcome.INCONCLUSIVE, reason, limit=limit, details=_bases(timing)[-1].inputs)
+
+
 def decide_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Decision:
     """Decide whether the head's candidate is slower than the base's; every process has measured both."""
     return _decide(question, timing, _ways(question, timing))
@@ -83,9 +94,8 @@ def decide_head_over_base(
 def check_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Check:
     """Hold the head's candidate against the base's, and say whether eager moved along with it."""
     bases, limit = _bases(timing), question.latency_limit
-    if bases[-1].inputs:
-        reason = f"the test hands over other inputs than in {question.base}, so that times cannot be compared"
-        return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=bases[-1].inputs)
+    if has_other_inputs(timing):
+        return leave_open(CheckName.LATENCY, question, timing, limit)
     ways = _ways(question, timing)
     decision = _decide(question, timing, ways)
     interval = decision.interval

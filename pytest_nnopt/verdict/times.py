@@ -25,7 +25,13 @@ from pytest_nnopt.verdict.estimates import estimate_of, shift_since
 from pytest_nnopt.verdict.imported import describe_imported
 from pytest_nnopt.verdict.launched import with_kernels
 from pytest_nnopt.verdict.question import without_baseline
-from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base, processes_of_base
+from pytest_nnopt.verdict.revisions import (
+    check_revisions,
+    decide_revisions,
+    has_other_inputs,
+    is_beside_base,
+    processes_of_base,
+)
 from pytest_nnopt.verdict.ways import Ways
 from pytest_nnopt.verdict.wording import (
     could_be_chance,
@@ -211,7 +217,7 @@ def _decide_speedup(question: Question, timing: Sequence[ProcessRecord]) -> Deci
 def _decide_latency(question: Question, timing: Sequence[ProcessRecord]) -> Decision | None:
     baseline = question.baseline
     if CheckName.LATENCY in question.asked and is_beside_base(timing):
-        return decide_revisions(question, timing)
+        return None if has_other_inputs(timing) else decide_revisions(question, timing)
     if baseline is None or not baseline.timing or not timing or CheckName.LATENCY not in question.asked:
         return None
     return compare_times(question, timing, baseline.timing, moved_machine(question, timing))
@@ -281,7 +287,7 @@ def _device_look(question: Question, timing: Sequence[ProcessRecord]) -> int:
 
 def _kernels_of(question: Question, timing: Sequence[ProcessRecord]) -> tuple[list[ProcessRecord], list[ProcessRecord]]:
     """Return the processes with kernels of both sides, where these are asked about; else none."""
-    if not question.is_comparing or CheckName.DEVICE_TIME not in question.asked:
+    if not question.is_comparing or CheckName.DEVICE_TIME not in question.asked or has_other_inputs(timing):
         return [], []
     if is_beside_base(timing):
         return with_kernels(timing), with_kernels(processes_of_base(timing))

@@ -520,7 +520,7 @@ class TestChoicesByTiming:
         ("question", "advice"),
         [
             ({"device": "cpu"}, "options={'shape_padding': False}, and record anew"),
-            ({"device": "cuda"}, "2 processes that measure latency or device_time would tell, as each"),
+            ({"device": "cuda"}, "2 processes that all generate more would tell; or leave"),
             ({"device": "cuda", "base": "main"}, "with --nnopt-against-mode=pair"),
             ({"device": "cpu", "base": "main"}, "options={'shape_padding': False}, in both revisions"),
         ],
@@ -607,12 +607,18 @@ class TestChoicesByTiming:
         check = judge_chosen(chosen(6, *[6] * 8), chosen(5), device="cuda")
         assert check.outcome is Outcome.INCONCLUSIVE
         assert check.details[-1].startswith(
-            "the baseline's 1 compilation may not know all that the compiler chooses: record ten processes; or leave"
+            "so small a baseline may not know all that the compiler chooses: record ten processes; or leave"
         )
+
+    @pytest.mark.parametrize("base", [None, "main"])
+    def test_where_no_times_are_asked_for_they_are_what_would_tell(self, base: str | None) -> None:
+        asked = {"device": "cuda", "base": base, "asked": frozenset({CheckName.COMPILE})}
+        (line,) = judge_chosen(chosen(6), chosen(5, *[5] * 10), **asked).details[-1:]
+        assert ": ask for latency or device_time; or leave less to chance" in line
 
     def test_where_both_revisions_were_compiled_anew_more_of_that_would_tell(self) -> None:
         check = judge_chosen(chosen(6, 6), chosen(5, 5), device="cuda", base="main")
-        assert check.details[-1].startswith("4 processes that measure latency or device_time would tell")
+        assert check.details[-1].startswith("4 processes that all generate more would tell; or leave")
 
     def test_a_process_of_which_nobody_knows_what_it_compiled_does_not_count(self) -> None:
         level = Evidence(timing=tuple(chosen(5, *[5] * 10)["timing"]), compile=make_compile_record(counters=COUNTERS))

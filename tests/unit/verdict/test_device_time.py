@@ -195,7 +195,7 @@ def test_a_small_baseline_is_to_be_recorded_anew_and_another_revision_not(is_sto
     check = check_device_time(launching(*[6] * 3), launching(*[5] * 3), 0.02, is_stored=is_stored)
     assert check.outcome is Outcome.INCONCLUSIVE
     assert sum("record ten processes" in line for line in check.details) == told
-    assert f"{7 if is_stored else 5} that all do would tell: raise --nnopt-budget" in check.details
+    assert f"{7 if is_stored else 5} processes that all launch more would tell" in check.details
 
 
 def test_what_launches_more_is_to_be_accepted_as_no_limit_allows_it() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from pytest_nnopt.baseline.schema import BaseRecord, Evidence, KernelRecord, ProcessRecord, RatioRecord
-from pytest_nnopt.model import CheckName, Outcome
+from pytest_nnopt.model import Check, CheckName, Outcome
 from pytest_nnopt.verdict import Observed, judge
 from pytest_nnopt.verdict.accepted import wanted_processes
-from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base
+from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base, processes_of_base
 from pytest_nnopt.verdict.times import check_latency
 from tests.builders import make_config, make_facts, make_process, make_question
 
@@ -133,28 +133,49 @@ def test_on_a_gpu_processes_may_differ_by_more() -> None:
     assert decide(make_process().model_copy(update={"kernels": kernels})) is Outcome.INCONCLUSIVE
 
 
-def test_more_launches_than_the_base_s_want_as_many_processes_of_both_as_leave_nothing_to_chance() -> None:
+class TestLaunches:
+    """How many kernels processes launch that measured both revisions."""
+
+    asked = make_question(base=BASE, baseline=Evidence(), is_comparing=True, asked=frozenset({CheckName.DEVICE_TIME}))
+
+    @staticmethod
     def launching(process: ProcessRecord, count: float) -> ProcessRecord:
         return process.model_copy(update={"kernels": {"sums": KernelRecord(count=count, seconds=1e-4)}})
 
-    def beside(head: float, base: float, count: int) -> list[ProcessRecord]:
-        return [
-            launching(one, head).model_copy(
-                update={"base": one.base.model_copy(update={"process": launching(one.base.process, base)})}
-            )
-            for one in side_by_side(count=count)
-            if one.base is not None
-        ]
+    def beside(self, head: float, base: float, count: int, **fields: Any) -> list[ProcessRecord]:
+        def with_launches(process: ProcessRecord) -> ProcessRecord:
+            assert process.base is not None
+            other = process.base.model_copy(update={"process": self.launching(process.base.process, base)})
+            return self.launching(process, head).model_copy(update={"base": other})
 
-    asked = make_question(base=BASE, baseline=Evidence(), is_comparing=True, asked=frozenset({CheckName.DEVICE_TIME}))
-    assert wanted_processes(asked, beside(6, 5, 1)) == 5
-    assert wanted_processes(asked, beside(5, 5, 1)) == 1
-    assert wanted_processes(asked, beside(6, 5, 5)) == 5
-    five = beside(6, 5, 5)
-    compared = replace(asked, baseline=Evidence(timing=tuple(one.base.process for one in five if one.base)))
-    (check,) = judge(compared, Observed(make_facts(), timing=tuple(five))).checks
-    assert check.outcome is Outcome.FAILED
-    assert check.remedy == "mend what launches them; or merge them all the same: later runs compare with what is merged"
+        return [with_launches(process) for process in side_by_side(count=count, **fields)]
+
+    def judged(self, timing: list[ProcessRecord]) -> Check:
+        compared = replace(self.asked, baseline=Evidence(timing=tuple(processes_of_base(timing))))
+        (check,) = judge(compared, Observed(make_facts(), timing=tuple(timing))).checks
+        return check
+
+    @pytest.mark.parametrize(("launches", "count", "wanted"), [(6, 1, 5), (5, 1, 1), (6, 5, 5)])
+    def test_more_than_the_base_s_want_as_many_processes_as_leave_nothing_to_chance(
+        self, launches: float, count: int, wanted: int
+    ) -> None:
+        assert wanted_processes(self.asked, self.beside(launches, 5, count)) == wanted
+
+    def test_that_many_fail_and_no_limit_allows_them(self) -> None:
+        check = self.judged(self.beside(6, 5, 5))
+        assert check.outcome is Outcome.FAILED
+        assert (
+            check.remedy
+            == "mend what launches them; or merge them all the same: later runs compare with what is merged"
+        )
+
+    def test_with_other_inputs_nothing_is_compared_and_nothing_more_wanted(self) -> None:
+        timing = self.beside(6, 5, 1, inputs=("x: 1 → 2",))
+        both = replace(self.asked, asked=frozenset({CheckName.DEVICE_TIME, CheckName.LATENCY}))
+        assert wanted_processes(both, timing) == 1
+        check = self.judged(timing)
+        assert check.outcome is Outcome.INCONCLUSIVE
+        assert check.reason == f"the test hands over other inputs than in {BASE}, so that times cannot be compared"
 
 
 def processed(candidate: RatioRecord, base: ProcessRecord) -> ProcessRecord:
