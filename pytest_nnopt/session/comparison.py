@@ -13,7 +13,7 @@ from pytest_nnopt.errors import MeasurementError, SeparationError
 from pytest_nnopt.files import temporary_directory
 from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
-from pytest_nnopt.session.gathering import ASSURED_PROCESSES, Pace, gather_timing, hired_crew
+from pytest_nnopt.session.gathering import ASSURED_PROCESSES, Looks, gather_timing, hired_crew
 from pytest_nnopt.session.processes import MeasuringProcess, ProcessEndedError, measure_in_turns
 from pytest_nnopt.session.protocol import Absence
 from pytest_nnopt.torch_backend.facts import device_key
@@ -153,9 +153,9 @@ class _Timing:
         """Let pairs of processes of the head and the base measure, each in the other order than the one before."""
         deadline = now() + budget_seconds
         samples: tuple[tuple[ProcessRecord, ...], tuple[ProcessRecord, ...]] = ((), ())
-        pace = Pace()
+        looks = Looks()
         try:
-            while pace.wanted(self._against(samples[1]), samples[0]) > len(samples[0]):
+            while looks.wanted(self._against(samples[1]), samples[0]) > len(samples[0]):
                 done = len(samples[0])
                 if done >= ASSURED_PROCESSES and now() >= deadline:
                     break

@@ -44,7 +44,7 @@ class TimingSource(Protocol):
         ...
 
 
-class Pace:
+class Looks:
     """Says how many processes a case wants, asked after each; looks at times no more often than is planned."""
 
     def __init__(self) -> None:
@@ -141,9 +141,9 @@ def gather_timing(
     Returns:
         what was measured, and why it ended early: a process that died, hung or refused.
     """
-    deadline, progress, pace = now() + budget_seconds, progress or NoProgress(), Pace()
+    deadline, progress, looks = now() + budget_seconds, progress or NoProgress(), Looks()
     try:
-        while (wanted := pace.wanted(question, timing)) > len(timing):
+        while (wanted := looks.wanted(question, timing)) > len(timing):
             if len(timing) >= ASSURED_PROCESSES and now() >= deadline:
                 break
             progress.update(question, timing)

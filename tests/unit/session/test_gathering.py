@@ -11,7 +11,7 @@ from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.session import gathering, standby
-from pytest_nnopt.session.gathering import Pace, gather_timing, hired_crew
+from pytest_nnopt.session.gathering import Looks, gather_timing, hired_crew
 from pytest_nnopt.session.processes import Launch
 from pytest_nnopt.verdict.fitness import find_noise
 from tests.builders import make_evidence, make_process, make_question
@@ -92,7 +92,7 @@ def launching(count: float) -> ProcessRecord:
     return make_process(0.0).model_copy(update={"kernels": {"sums": KernelRecord(count=count, seconds=1e-4)}})
 
 
-class TestPace:
+class TestLooks:
     """Times are looked at when their plan says so; chance may be asked about after every process."""
 
     level = make_evidence(1.0, count=10).model_copy(update={"timing": (launching(5),) * 10})
@@ -110,8 +110,8 @@ class TestPace:
     def test_the_first_process_that_answers_what_chance_did_ends_it(
         self, launches: list[float], wanted: list[int]
     ) -> None:
-        pace, timing = Pace(), [launching(count) for count in launches]
-        assert [pace.wanted(self.question, timing[:count]) for count in range(len(timing) + 1)] == wanted
+        looks, timing = Looks(), [launching(count) for count in launches]
+        assert [looks.wanted(self.question, timing[:count]) for count in range(len(timing) + 1)] == wanted
 
     @pytest.mark.parametrize(
         ("launches", "wanted", "looked_at"),
@@ -122,13 +122,13 @@ class TestPace:
     ) -> None:
         seen: list[int] = []
 
-        def looks(question: Question, timing: Sequence[ProcessRecord]) -> int:
+        def count_looks(question: Question, timing: Sequence[ProcessRecord]) -> int:
             seen.append(len(timing))
             return {0: 1, 1: 4}.get(len(timing), len(timing))
 
-        monkeypatch.setattr(gathering, "wanted_by_looks", looks)
-        pace, timing = Pace(), [launching(count) for count in launches]
-        assert [pace.wanted(self.question, timing[:count]) for count in range(5)] == wanted
+        monkeypatch.setattr(gathering, "wanted_by_looks", count_looks)
+        looks, timing = Looks(), [launching(count) for count in launches]
+        assert [looks.wanted(self.question, timing[:count]) for count in range(5)] == wanted
         assert seen == looked_at
 
 

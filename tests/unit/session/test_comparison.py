@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_nnopt.model import CheckName
+from pytest_nnopt.session import comparison, gathering
+from tests.builders import make_evidence, make_process, make_question
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_nnopt.baseline.schema import ProcessRecord
+    from pytest_nnopt.verdict import Question
+
+
+@pytest.fixture
+def timing(monkeypatch: pytest.MonkeyPatch) -> comparison._Timing:
+    """A case against a revision in processes of its own, of which nothing but the question matters."""
+    asked = frozenset({CheckName.LATENCY})
+    question = make_question(base="main", is_comparing=True, baseline=make_evidence(count=0), asked=asked)
+    pair = make_process(0.0), make_process(0.1)
+    monkeypatch.setattr(comparison._Timing, "_measure_pair", lambda *_: pair)
+    nothing: Any = None
+    return comparison._Timing(nothing, nothing, nothing, nothing, question, "test")
+
+
+def test_pairs_are_looked_at_when_the_plan_says_so_and_not_after_each(
+    monkeypatch: pytest.MonkeyPatch, timing: comparison._Timing
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def count_looks(question: Question, processes: Sequence[ProcessRecord]) -> int:
+        assert question.baseline is not None
+        seen.append((len(processes), len(question.baseline.timing)))
+        return {0: 1, 1: 4, 4: 8}.get(len(processes), len(processes))
+
+    monkeypatch.setattr(gathering, "wanted_by_looks", count_looks)
+    nothing: Any = None
+    heads, bases, problem = timing._gather_pairs(nothing, budget_seconds=60, now=lambda: 0.0)
+    assert (len(heads), len(bases), problem) == (8, 8, None)
+    assert seen == [(0, 0), (1, 1), (4, 4), (8, 8)]
+
+
+def test_a_spent_budget_ends_the_pairs_behind_the_second(
+    monkeypatch: pytest.MonkeyPatch, timing: comparison._Timing
+) -> None:
+    monkeypatch.setattr(gathering, "wanted_by_looks", lambda *_: 8)
+    times = iter(range(0, 1000, 100))
+    nothing: Any = None
+    heads, _, _ = timing._gather_pairs(nothing, budget_seconds=60, now=lambda: next(times))
+    assert len(heads) == 2
