@@ -76,13 +76,20 @@ def wanted_by_chance(question: Question, timing: Sequence[ProcessRecord]) -> int
 
     That can be asked after every process: a single one with the kernels of before settles it.
     """
-    compiled = wanted_compilations(question, timing)
+    wanted = max(wanted_compilations(question, timing), _launching_look(question, timing))
+    return min(wanted, question.plan.max_processes)
+
+
+def _launching_look(question: Question, timing: Sequence[ProcessRecord]) -> int:
+    """Return how many processes would tell more launches from chance; 0 where that is settled, or does not matter."""
     here, there = _kernels_of(question, timing)
     if not here or not there:
-        return min(compiled, question.plan.max_processes)
-    launched = compare_launches(here, there, question.plan, is_stored=question.base is None).enough or 0
-    launched += len(timing) - len(here) if launched else 0
-    return min(max(compiled, launched), question.plan.max_processes)
+        return 0
+    enough = compare_launches(here, there, question.plan, is_stored=question.base is None).enough
+    is_look = len(here) in question.plan.looks
+    if enough is None or (is_look and _decide_device(question, here, there).outcome is Outcome.FAILED):
+        return 0  # slower kernels fail the check whatever their number
+    return enough + len(timing) - len(here)
 
 
 def _next_look(decision: Decision | None) -> int:
@@ -282,7 +289,11 @@ def _device_look(question: Question, timing: Sequence[ProcessRecord]) -> int:
     kernels, before = _kernels_of(question, timing)
     if not kernels or not before:
         return 0
-    return _next_look(decide_device_time(kernels, before, question.config.limits.device_time, question.plan))
+    return _next_look(_decide_device(question, kernels, before))
+
+
+def _decide_device(question: Question, now: Sequence[ProcessRecord], before: Sequence[ProcessRecord]) -> Decision:
+    return decide_device_time(now, before, question.config.limits.device_time, question.plan)
 
 
 def _kernels_of(question: Question, timing: Sequence[ProcessRecord]) -> tuple[list[ProcessRecord], list[ProcessRecord]]:

@@ -326,6 +326,8 @@ def test_more_launches_than_before_want_as_many_processes_as_leave_nothing_to_ch
     assert wanted_processes(question, [padded] * 3) == 3
     beside = replace(question, base="main", baseline=Evidence(timing=level.timing[:1]))
     assert wanted_processes(beside, [padded]) == 5
+    slower = padded.model_copy(update={"kernels": {**kernels, "pad": KernelRecord(count=1, seconds=9e-5)}})
+    assert [wanted_processes(question, [slower] * count) for count in (1, 2)] == [3, 2]
     of_one = replace(question, baseline=Evidence(timing=level.timing[:1]))
     assert wanted_processes(of_one, [padded]) == 1
     assert wanted_processes(question, [level.timing[0]]) == 1
