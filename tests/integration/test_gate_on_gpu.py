@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from pytest_nnopt.measurement.family import RUN
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Project
@@ -43,8 +46,12 @@ def test_model(model_pair):
 
 
 @pytest.fixture
-def gpu_project(project: Project) -> Path:
-    """A project under version control, whose baselines hold three processes."""
+def gpu_project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project under version control, whose baselines hold three processes.
+
+    Its runs count this process as theirs: other tests have it hold the GPU, where a stranger would leave times open.
+    """
+    monkeypatch.setenv(RUN, str(os.getpid()))
     folder = project.pytester.path
     (folder / "conftest.py").unlink()  # which simulates a clock
     (folder / "model.py").write_text(MODEL)
