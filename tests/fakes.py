@@ -78,9 +78,17 @@ class FakeNvml:
     NVML_PERF_POLICY_THERMAL = 1
     NVML_CLOCK_SM = 1
 
-    def __init__(self, *, uuid: str = "GPU-0", pids: Iterable[int] = (), refused: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        uuid: str = "GPU-0",
+        pids: Iterable[int] = (),
+        used: Iterable[tuple[int, int]] = (),
+        refused: Iterable[str] = (),
+    ) -> None:
         self.uuid = uuid
         self.pids = tuple(pids)
+        self.used = tuple(used)
         self.refused = frozenset(refused)
         self.is_initialised = False
 
@@ -104,6 +112,10 @@ class FakeNvml:
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> object:
         return self._answer("nvmlDeviceGetComputeRunningProcesses", [SimpleNamespace(pid=pid) for pid in self.pids])
+
+    def nvmlDeviceGetProcessUtilization(self, handle: str, since_microseconds: int) -> object:
+        samples = [SimpleNamespace(pid=pid, smUtil=percent) for pid, percent in self.used]
+        return self._answer("nvmlDeviceGetProcessUtilization", samples)
 
     def _answer(self, name: str, value: object) -> object:
         if name in self.refused:

@@ -30,7 +30,7 @@ SHORTEST_SPAN_SECONDS = 0.2
 
 
 class ConcernKind(str, Enum):
-    """What can make a host unfit for timing."""
+    """What can make a machine unfit for timing. A record holds one sentence of each kind."""
 
     LOAD = "load"
     STOLEN = "stolen"
@@ -39,6 +39,10 @@ class ConcernKind(str, Enum):
     THERMAL = "thermal"
     CORES = "cores"
     QUOTA = "quota"
+    GPU_FREQUENCY = "gpu_frequency"
+    GPU_THERMAL = "gpu_thermal"
+    GPU_SHARED = "gpu_shared"
+    GPU_HELD = "gpu_held"
     UNKNOWN = "unknown"
 
 

@@ -7,7 +7,9 @@ that the GPU's state is unknown.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -31,6 +33,10 @@ reaches it by itself, so it belongs to the model's speed on this GPU."""
 
 POWER_CAP = 0x04
 
+IDLE_PERCENT = 1
+"""Other processes that keep the multiprocessors busy for no more of the time are idle: drivers tell 1 of those that do
+nothing, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class GpuState:
@@ -40,13 +46,15 @@ class GpuState:
         clock_mhz: clock of the multiprocessors.
         event_reasons: bits of ``nvmlClocksEventReason*``: what holds the clocks down.
         thermal_nanoseconds: time spent slowed down because of heat since the driver was loaded.
-        foreign_processes: processes of others than this run with work on the GPU.
+        foreign_processes: processes of others than this run that hold the GPU.
+        foreign_percent: how busy these kept its multiprocessors, in per cent of the time since they are watched.
     """
 
     clock_mhz: int | None = None
     event_reasons: int | None = None
     thermal_nanoseconds: int | None = None
     foreign_processes: int | None = None
+    foreign_percent: int | None = None
 
 
 class GpuWatch:
@@ -141,18 +149,29 @@ class NvmlDevice:
     def __init__(self, nvml: Any, uuid: object) -> None:
         self._nvml = nvml
         self._handle = handle_of(nvml, uuid)
+        self._since_microseconds = time.time_ns() // 1000
 
     def read(self) -> GpuState:
         """Return the state now; what the driver refuses to tell is None."""
         nvml = self._nvml
         violation = self._ask(lambda: nvml.nvmlDeviceGetViolationStatus(self._handle, nvml.NVML_PERF_POLICY_THERMAL))
         processes = self._ask(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
+        foreign = None if processes is None else find_foreign([process.pid for process in processes])
         return GpuState(
             clock_mhz=self._ask(lambda: nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_SM)),
             event_reasons=self._ask(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)),
             thermal_nanoseconds=None if violation is None else int(violation.violationTime),
-            foreign_processes=None if processes is None else count_foreign([p.pid for p in processes]),
+            foreign_processes=None if foreign is None else len(foreign),
+            foreign_percent=self._read_percent(foreign) if foreign else None,
         )
+
+    def _read_percent(self, pids: Collection[int]) -> int | None:
+        """Return how busy processes kept the GPU; None where the driver does not tell of this one, which it knows."""
+        nvml = self._nvml
+        samples = self._ask(lambda: nvml.nvmlDeviceGetProcessUtilization(self._handle, self._since_microseconds))
+        if samples is None or os.getpid() not in {sample.pid for sample in samples}:
+            return None
+        return sum(max((sample.smUtil for sample in samples if sample.pid == pid), default=0) for pid in pids)
 
     def _ask(self, question: Callable[[], Any]) -> Any:
         try:
@@ -161,8 +180,8 @@ class NvmlDevice:
             return None
 
 
-def count_foreign(pids: Sequence[int], is_own: Callable[[int], bool] = is_of_this_run) -> int | None:
-    """Return how many of the GPU's processes are not this run's, whose others wait while this one measures.
+def find_foreign(pids: Sequence[int], is_own: Callable[[int], bool] = is_of_this_run) -> list[int] | None:
+    """Return which of the GPU's processes are not this run's, whose others wait while this one measures.
 
     In a container the driver may number processes differently: then a single one is taken for this one, and of several
     nobody can tell, since this run has several. None means that.
@@ -171,9 +190,9 @@ def count_foreign(pids: Sequence[int], is_own: Callable[[int], bool] = is_of_thi
         pids: process ids as the driver lists them.
         is_own: tells whether a process belongs to this run.
     """
-    foreign = sum(not is_own(pid) for pid in pids)
-    if pids and foreign == len(pids):
-        return 0 if len(pids) == 1 else None
+    foreign = [pid for pid in pids if not is_own(pid)]
+    if pids and len(foreign) == len(pids):
+        return [] if len(pids) == 1 else None
     return foreign
 
 
@@ -210,11 +229,20 @@ def find_gpu_concerns(state: GpuState) -> list[MachineConcern]:
     slowdowns = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
     if slowdowns:
         text = f"the GPU is held back by {' and '.join(slowdowns)}; let it cool and check its power supply"
-        concerns.append(MachineConcern(ConcernKind.THERMAL, text))
+        concerns.append(MachineConcern(ConcernKind.GPU_THERMAL, text))
     if reasons & POWER_CAP:
         text = "the GPU is at its power limit, so clocks follow the load; lock a lower clock with 'nvidia-smi -lgc'"
-        concerns.append(MachineConcern(ConcernKind.FREQUENCY, text))
+        concerns.append(MachineConcern(ConcernKind.GPU_FREQUENCY, text))
     if state.foreign_processes:
-        text = f"other processes on the GPU: {state.foreign_processes}; stop them or measure on a GPU of your own"
-        concerns.append(MachineConcern(ConcernKind.LOAD, text))
+        concerns.append(_of_others(state.foreign_processes, state.foreign_percent))
     return concerns
+
+
+def _of_others(processes: int, percent: int | None) -> MachineConcern:
+    """Return the concern that others hold the GPU; where the driver does not tell that they are idle, they are not."""
+    if percent is not None and percent <= IDLE_PERCENT:
+        text = f"other processes hold the GPU, idle: {processes}; should they begin to work, times are not judged"
+        return MachineConcern(ConcernKind.GPU_HELD, text)
+    busy = "" if percent is None else f", busy for {percent} % of the time"
+    text = f"other processes on the GPU: {processes}{busy}; stop them or measure on a GPU of your own"
+    return MachineConcern(ConcernKind.GPU_SHARED, text)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.verdict.question import Question
 
-_THROTTLING = "thermal"
-_LOAD, _ON_THE_GPU = "load", "on the GPU"
-"""Other processes on the GPU are a concern of load, like those on the host, and are told apart by their words."""
+_DECISIVE = ("thermal", "gpu_thermal", "gpu_shared")
+"""Kinds of concerns with which times decide nothing. Other load on the host is not among them: it slows both sides of a
+block alike, and shows as noise."""
 
 _FINDABLE = 2.0
 """How many times its limit a slowdown may have to be before the gate finds it."""
@@ -31,20 +31,15 @@ _TELLING_PROCESSES, _CONFIDENCE = 4, 0.99
 
 
 def find_unsoundness(timing: Sequence[ProcessRecord]) -> str | None:
-    """Say why times decide nothing: in half of the processes or more a GPU was shared, or something was throttled.
-
-    Other load on the host is not among the reasons: it slows both sides of a block alike, and shows as noise.
-    """
-    throttled = [reason for process in timing if (reason := process.concerns.get(_THROTTLING))]
-    shared = [
-        reason
-        for process in timing
-        if not process.concerns.get(_THROTTLING) and _ON_THE_GPU in (reason := process.concerns.get(_LOAD, ""))
-    ]
-    count = len(throttled) + len(shared)
-    if not count or 2 * count < len(timing):
+    """Say why times decide nothing: in half of the processes or more a GPU was shared, or something was throttled."""
+    told: dict[str, list[str]] = {}
+    for process in timing:
+        kind = next((kind for kind in _DECISIVE if kind in process.concerns), None)
+        if kind is not None:
+            told.setdefault(kind, []).append(process.concerns[kind])
+    if not told or 2 * sum(map(len, told.values())) < len(timing):
         return None
-    return ", ".join(f"in {len(found)} of {len(timing)} processes {found[0]}" for found in (throttled, shared) if found)
+    return ", ".join(f"in {len(texts)} of {len(timing)} processes {texts[0]}" for texts in told.values())
 
 
 def find_noise(question: Question, timing: Sequence[ProcessRecord]) -> str | None:

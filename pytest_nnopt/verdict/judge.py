@@ -174,7 +174,8 @@ def _sound(check: Check, observed: Observed) -> Check:
     if why is None or check.outcome is Outcome.NO_BASELINE:
         return check
     details = (check.reason, *check.details)
-    return replace(check, outcome=Outcome.INCONCLUSIVE, reason=f"could not tell: {why}", details=details, remedy=None)
+    reason = f"{check.name.value.replace('_', ' ')} is not judged: {why}"
+    return replace(check, outcome=Outcome.INCONCLUSIVE, reason=reason, details=details, remedy=None)
 
 
 def _broken(name: CheckName, observed: Observed) -> Check | None:

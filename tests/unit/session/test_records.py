@@ -11,6 +11,7 @@ from pytest_nnopt.numerics import Lane, LeafComparison, NumericsComparison
 from pytest_nnopt.numerics.leaves import LeafKind
 from pytest_nnopt.numerics.summary import ErrorFigures, LeafSummary
 from pytest_nnopt.session.records import record_compile, record_numerics, record_process
+from pytest_nnopt.torch_backend.nvml import GpuState, find_gpu_concerns
 from pytest_nnopt.torch_backend.timing import Timed
 
 SECONDS = {Variant.REFERENCE: 2e-3, Variant.CANDIDATE: 1e-3, Variant.YARDSTICK: 1e-2}
@@ -50,6 +51,14 @@ def test_a_process_without_a_yardstick_knows_no_ratio_to_it() -> None:
 def test_concerns_about_the_machine_are_kept() -> None:
     concern = MachineConcern(ConcernKind.LOAD, "the load average is 9; stop other work")
     assert record_process(Timed(sample_of(*SECONDS), (concern,))).concerns == {"load": concern.text}
+
+
+def test_what_is_said_of_the_gpu_does_not_take_the_place_of_what_is_said_of_the_host() -> None:
+    host = [MachineConcern(kind, "the host") for kind in (ConcernKind.LOAD, ConcernKind.FREQUENCY, ConcernKind.THERMAL)]
+    gpu = find_gpu_concerns(GpuState(event_reasons=0x44, foreign_processes=1))
+    kept = record_process(Timed(sample_of(*SECONDS), (*host, *gpu))).concerns
+    assert sorted(kept.values()) == sorted(concern.text for concern in (*host, *gpu))
+    assert len(kept) == 6
 
 
 def test_the_code_of_a_process_is_kept_where_it_compiled_anew() -> None:

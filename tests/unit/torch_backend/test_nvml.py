@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,8 +16,8 @@ from pytest_nnopt.torch_backend.nvml import (
     GpuWatch,
     NvmlDevice,
     UnknownGpuWatch,
-    count_foreign,
     find_disturbance,
+    find_foreign,
     find_gpu_concerns,
     open_gpu_watch,
 )
@@ -57,12 +60,29 @@ def test_watch_compares_the_states_around_a_block() -> None:
 def test_concerns_name_the_thing_and_the_remedy() -> None:
     concerns = find_gpu_concerns(GpuState(event_reasons=0x44, foreign_processes=2))
     assert {concern.kind: concern.text for concern in concerns} == {
-        ConcernKind.THERMAL: "the GPU is held back by hardware thermal slowdown; "
+        ConcernKind.GPU_THERMAL: "the GPU is held back by hardware thermal slowdown; "
         "let it cool and check its power supply",
-        ConcernKind.FREQUENCY: "the GPU is at its power limit, so clocks follow the load; "
+        ConcernKind.GPU_FREQUENCY: "the GPU is at its power limit, so clocks follow the load; "
         "lock a lower clock with 'nvidia-smi -lgc'",
-        ConcernKind.LOAD: "other processes on the GPU: 2; stop them or measure on a GPU of your own",
+        ConcernKind.GPU_SHARED: "other processes on the GPU: 2; stop them or measure on a GPU of your own",
     }
+
+
+@pytest.mark.parametrize(
+    ("percent", "kind", "words"),
+    [
+        (0, ConcernKind.GPU_HELD, "other processes hold the GPU, idle: 2; "),
+        (1, ConcernKind.GPU_HELD, "other processes hold the GPU, idle: 2; "),
+        (2, ConcernKind.GPU_SHARED, "other processes on the GPU: 2, busy for 2 % of the time; "),
+        (None, ConcernKind.GPU_SHARED, "other processes on the GPU: 2; "),
+    ],
+)
+def test_processes_that_leave_the_gpu_alone_are_told_from_those_that_use_it(
+    percent: int | None, kind: ConcernKind, words: str
+) -> None:
+    (concern,) = find_gpu_concerns(GpuState(clock_mhz=1980, foreign_processes=2, foreign_percent=percent))
+    assert concern.kind is kind
+    assert concern.text.startswith(words)
 
 
 def test_a_state_without_answers_is_unknown() -> None:
@@ -79,14 +99,15 @@ def test_a_power_limit_during_a_block_is_a_concern_also_once_the_gpu_is_idle() -
     watch = GpuWatch(lambda: next(states))
     watch.before()
     assert watch.after() is None
-    assert [concern.kind for concern in watch.concerns()] == [ConcernKind.FREQUENCY]
+    assert [concern.kind for concern in watch.concerns()] == [ConcernKind.GPU_FREQUENCY]
 
 
 @pytest.mark.parametrize(
-    ("pids", "foreign"), [([], 0), ([5], 0), ([5, 6, 7], 2), ([4, 5], 0), ([6], 0), ([6, 7], None), ([6, 7, 8], None)]
+    ("pids", "foreign"),
+    [([], []), ([5], []), ([5, 6, 7], [6, 7]), ([4, 5], []), ([6], []), ([6, 7], None), ([6, 7, 8], None)],
 )
-def test_processes_of_others_are_foreign_as_far_as_any_can_be_told(pids: list[int], foreign: int | None) -> None:
-    assert count_foreign(pids, is_own={5, 4}.__contains__) == foreign
+def test_processes_of_others_are_foreign_as_far_as_any_can_be_told(pids: list[int], foreign: list[int] | None) -> None:
+    assert find_foreign(pids, is_own={5, 4}.__contains__) == foreign
 
 
 def test_device_reads_what_the_driver_tells() -> None:
@@ -96,9 +117,29 @@ def test_device_reads_what_the_driver_tells() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("samples", "percent"),
+    [
+        ([("own", 90), (1, 3), (1, 7), (2, 20)], 7),
+        ([("own", 90)], 0),
+        ([(1, 0)], None),
+        ([], None),
+    ],
+    ids=["the busiest sample", "no sample is no work", "not even this process is told of", "nothing is told"],
+)
+def test_how_busy_others_kept_the_gpu_is_read_where_the_driver_tells(
+    samples: list[tuple[int | str, int]], percent: int | None
+) -> None:
+    used = [(os.getpid() if pid == "own" else int(pid), share) for pid, share in samples]
+    state = NvmlDevice(FakeNvml(pids=[os.getpid(), 1], used=used), "GPU-0").read()
+    assert (state.foreign_processes, state.foreign_percent) == (1, percent)
+
+
 def test_device_leaves_open_what_the_driver_refuses() -> None:
     nvml = FakeNvml(refused=["nvmlDeviceGetViolationStatus", "nvmlDeviceGetComputeRunningProcesses"])
     assert NvmlDevice(nvml, "GPU-0").read() == GpuState(clock_mhz=1980, event_reasons=0)
+    nvml = FakeNvml(pids=[os.getpid(), 1], refused=["nvmlDeviceGetProcessUtilization"])
+    assert NvmlDevice(nvml, "GPU-0").read().foreign_percent is None
 
 
 @pytest.fixture
@@ -158,3 +199,38 @@ def test_a_real_gpu_is_watched_or_said_to_be_unknown() -> None:
     watch.before()
     assert watch.after() is None or isinstance(watch, GpuWatch)
     assert all(concern.text for concern in watch.concerns())
+
+
+NEIGHBOUR = """
+import sys, time, torch
+x = torch.ones(4096, 4096, device="cuda")
+print(float(x.sum()), flush=True)
+while True:
+    if sys.argv[1] == "busy":
+        (x @ x).sum().item()
+    else:
+        time.sleep(0.1)
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("does", "kind"), [("idle", ConcernKind.GPU_HELD), ("busy", ConcernKind.GPU_SHARED)])
+def test_a_neighbour_is_a_concern_by_what_it_does(does: str, kind: ConcernKind) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no GPU")
+    command = [sys.executable, "-c", NEIGHBOUR, does]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as neighbour:
+        try:
+            assert neighbour.stdout is not None
+            assert neighbour.stdout.readline()
+            x = torch.ones(4096, 4096, device=GPU)
+            watch = open_gpu_watch(GPU)
+            until = time.monotonic() + 2
+            while time.monotonic() < until:
+                (x @ x).sum().item()
+            concerns = {concern.kind for concern in watch.concerns()}
+        finally:
+            neighbour.kill()
+    if ConcernKind.UNKNOWN in concerns:
+        pytest.skip("the driver does not tell which processes use this GPU")
+    assert concerns & {ConcernKind.GPU_HELD, ConcernKind.GPU_SHARED} == {kind}

@@ -12,10 +12,15 @@ from tests.builders import make_config, make_process, make_question, make_timing
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
 
-HOT = {"thermal": "the GPU is held back by power brake"}
-(SHARED,) = (
-    {concern.kind.value: concern.text} for concern in find_gpu_concerns(GpuState(event_reasons=0, foreign_processes=2))
-)
+
+def concerns_of(**state: int) -> dict[str, str]:
+    return {concern.kind.value: concern.text for concern in find_gpu_concerns(GpuState(clock_mhz=1980, **state))}
+
+
+HOT = concerns_of(event_reasons=0x80, foreign_processes=0)
+HOT_HOST = {"thermal": "cores slowed down"}
+SHARED = concerns_of(foreign_processes=2)
+HELD = concerns_of(foreign_processes=2, foreign_percent=1)
 BUSY_HOST = {"load": "other processes use 80 % of the cores", "stolen": "3 %"}
 
 
@@ -23,7 +28,7 @@ def reason(*concerns: dict[str, str]) -> str | None:
     return find_unsoundness([make_process().model_copy(update={"concerns": one}) for one in concerns])
 
 
-@pytest.mark.parametrize("concern", [HOT, SHARED])
+@pytest.mark.parametrize("concern", [HOT, HOT_HOST, SHARED])
 def test_throttling_and_others_on_the_gpu_make_times_unsound(concern: dict[str, str]) -> None:
     (text,) = concern.values()
     assert reason(concern, {}) == f"in 1 of 2 processes {text}"
@@ -31,8 +36,13 @@ def test_throttling_and_others_on_the_gpu_make_times_unsound(concern: dict[str, 
     assert reason(concern, {}, {}) is None
 
 
-@pytest.mark.parametrize("concern", [{}, BUSY_HOST])
-def test_load_on_the_host_is_noise_and_no_more(concern: dict[str, str]) -> None:
+def test_each_process_counts_once_by_what_is_worst() -> None:
+    both = reason(HOT | SHARED, SHARED, {}, {})
+    assert both == f"in 1 of 4 processes {HOT['gpu_thermal']}, in 1 of 4 processes {SHARED['gpu_shared']}"
+
+
+@pytest.mark.parametrize("concern", [{}, BUSY_HOST, HELD])
+def test_load_on_the_host_is_noise_and_no_more_and_an_idle_process_on_the_gpu_less(concern: dict[str, str]) -> None:
     assert reason(concern, concern) is None
 
 

@@ -357,7 +357,8 @@ def test_times_of_a_throttled_machine_leave_every_question_of_time_open() -> Non
     for name in (CheckName.SPEEDUP, CheckName.LATENCY, CheckName.DEVICE_TIME):
         check = verdict[name]
         assert check.outcome is Outcome.INCONCLUSIVE
-        assert check.reason == "could not tell: in 8 of 8 processes the GPU was throttled"
+        words = name.value.replace("_", " ")
+        assert check.reason == f"{words} is not judged: in 8 of 8 processes the GPU was throttled"
         assert check.details[0]
 
 
