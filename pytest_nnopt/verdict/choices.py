@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_nnopt.model import Variant
 from pytest_nnopt.statistics.strays import choice_probability
 from pytest_nnopt.units import format_count, format_percent, format_seconds
-from pytest_nnopt.verdict.launched import LaunchedKernel
+from pytest_nnopt.verdict.launched import LaunchedKernel, kernel_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +98,8 @@ def describe_choices(processes: Sequence[ProcessRecord], limit: float) -> list[s
     telling = [name for name, seconds in choices.items() if seconds > TELLING_SHARE * limit * call]
     telling.sort(key=lambda name: choices[name], reverse=True)
     return [
-        f"the compiler, which chooses by timing, launched kernel {name} in {_describe_ways(name, paced)}; "
+        f"the compiler, which chooses by timing, launched kernel {kernel_in_words(name)} "
+        f"in {_describe_ways(name, paced)}; "
         f"chance among them moves a call by {format_percent(choices[name] / call)}"
         for name in telling[:_SHOWN_CHOICES]
     ]

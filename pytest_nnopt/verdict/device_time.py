@@ -11,6 +11,7 @@ from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason, decide_regres
 from pytest_nnopt.statistics.prior import DEFAULT_DEVICE_TIME_PRIOR
 from pytest_nnopt.units import format_count, format_percent, format_seconds
 from pytest_nnopt.verdict.choices import advise_recording, describe_choices, is_beyond_chance, processes_to_tell
+from pytest_nnopt.verdict.launched import kernel_in_words
 from pytest_nnopt.verdict.ways import Ways
 from pytest_nnopt.verdict.wording import describe_as_measured, relation_to_limit
 
@@ -200,13 +201,14 @@ def describe_kernel_changes(now: Sequence[ProcessRecord], before: Sequence[Proce
 
 
 def _describe_kernel(name: str, now: KernelRecord | None, before: KernelRecord | None) -> str:
+    words = kernel_in_words(name)
     if before is None:
         assert now is not None
-        return f"kernel added: {name} ({format_seconds(now.seconds)} per call)"
+        return f"kernel added: {words} ({format_seconds(now.seconds)} per call)"
     if now is None:
-        return f"kernel removed: {name} ({format_seconds(before.seconds)} per call)"
+        return f"kernel removed: {words} ({format_seconds(before.seconds)} per call)"
     times = f"{format_seconds(before.seconds)} → {format_seconds(now.seconds)} per call"
-    return f"kernel {name}: {times}{describe_launch(now, before)}"
+    return f"kernel {words}: {times}{describe_launch(now, before)}"
 
 
 def describe_launch(now: KernelRecord, before: KernelRecord) -> str:

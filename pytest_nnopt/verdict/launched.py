@@ -26,6 +26,15 @@ _LARGEST_FACTOR_BY_CHANCE = 2.0
 furthest seen took 1.46 times as long as the usual one, and 1.8 times of kernels of 1.5 µs."""
 
 
+_LONGEST_NAME = 120
+
+
+def kernel_in_words(name: str) -> str:
+    """Return a kernel's name for a message: one that templates make long is cut; results hold it in full."""
+    name = name.removeprefix("void ")
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
 def with_kernels(processes: Sequence[ProcessRecord]) -> list[ProcessRecord]:
     """Return the processes in which kernels took time; of others nothing can be compared."""
     return [process for process in processes if process.device_seconds]

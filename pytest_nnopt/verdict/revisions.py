@@ -106,7 +106,7 @@ def check_revisions(question: Question, timing: Sequence[ProcessRecord]) -> Chec
         *(ways.describe() if decision.reason is Reason.CHOSEN_OTHERWISE else ()),
         *describe_as_measured(decision),
         *_explain_by_eager(decision, question, bases),
-        *how_sure(decision),
+        *how_sure(decision, question.level_name),
     ]
     if bases[-1].parameters:
         details += ["the model has other parameters:", *(f"  {line}" for line in bases[-1].parameters)]

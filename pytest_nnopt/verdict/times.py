@@ -147,9 +147,9 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
     leaves_open = decision.outcome is not Outcome.FAILED and decision.reason is not Reason.CHOSEN_OTHERWISE
     if absolute is not None and absolute.outcome is Outcome.FAILED and leaves_open:
         return _latency(
+            question,
             absolute,
             describe_shared_slowdown(absolute, decision, limit),
-            limit,
             (_describe_latency(decision, limit, question.level_name), *describe_shift(shift)),
         )
     details = (
@@ -159,7 +159,7 @@ def check_latency(question: Question, timing: Sequence[ProcessRecord]) -> Check:
         *([] if absolute is None else [describe_absolute(absolute)]),
     )
     reason = _describe_latency(decision, limit, question.level_name) + _named_where_open(decision, shift)
-    return _latency(decision, reason, limit, details)
+    return _latency(question, decision, reason, details)
 
 
 def _describe_ways(
@@ -187,19 +187,19 @@ def _latency_of_another_model(question: Question, absolute: Decision | None, shi
         reason = "the model itself changed, and no time against a fixed workload was recorded here"
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=(why,))
     reason = _describe_latency(absolute, limit, question.level_name) + _named_where_open(absolute, shift)
-    return _latency(absolute, reason, limit, (why, *describe_shift(shift)))
+    return _latency(question, absolute, reason, (why, *describe_shift(shift)))
 
 
-def _latency(decision: Decision, reason: str, limit: float, details: tuple[str, ...]) -> Check:
+def _latency(question: Question, decision: Decision, reason: str, details: tuple[str, ...]) -> Check:
     return Check(
         CheckName.LATENCY,
         decision.outcome,
         reason,
         value=decision.change,
         baseline=0.0,
-        limit=limit,
+        limit=question.latency_limit,
         interval=decision.interval,
-        details=(*how_sure(decision), *details),
+        details=(*how_sure(decision, question.level_name), *details),
         certainty=decision.certainty,
     )
 

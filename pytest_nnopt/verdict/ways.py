@@ -13,7 +13,7 @@ from pytest_nnopt.statistics.decision import DEFAULT_PLAN, Reason
 from pytest_nnopt.statistics.estimate import ProcessEstimate
 from pytest_nnopt.verdict.choices import least_chance
 from pytest_nnopt.verdict.estimates import estimate_of, estimate_of_ratio
-from pytest_nnopt.verdict.launched import LaunchedKernel, with_kernels
+from pytest_nnopt.verdict.launched import LaunchedKernel, kernel_in_words, with_kernels
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import KernelRecord, ProcessRecord, RatioRecord
@@ -181,7 +181,9 @@ class Ways:
         """Name the kernels that chance may have launched in a slower way than usual, the costliest first."""
         slowed = {name: self._kernels[name].excess for name in self.by_chance}
         names = sorted((name for name in slowed if slowed[name] > 0), key=lambda name: (-slowed[name], name))
-        return tuple(f"kernel {name} {self._kernels[name].describe()}" for name in names[:_SHOWN_KERNELS])
+        return tuple(
+            f"kernel {kernel_in_words(name)} {self._kernels[name].describe()}" for name in names[:_SHOWN_KERNELS]
+        )
 
     @property
     def _sides(self) -> tuple[tuple[Sequence[ProcessRecord], bool], ...]:

@@ -71,12 +71,17 @@ def describe_shift(shift: Shift) -> tuple[str, ...]:
     )
 
 
-def how_sure(decision: Decision) -> tuple[str, ...]:
-    """Say what the decision rests on, and what it could have seen."""
+def how_sure(decision: Decision, level: str = "the baseline") -> tuple[str, ...]:
+    """Say what the decision rests on, and what it could have seen.
+
+    Args:
+        decision: what is put into words.
+        level: what the case is compared with, in words.
+    """
     known = decision.certainty
-    against = f" against {known.baseline_processes} in the baseline" if known.baseline_processes else ""
-    baseline = f", the baseline's by {format_percent(known.baseline_sd)}" if known.baseline_sd is not None else ""
-    strays = f"{known.baseline_strays} of the baseline's processes went astray, so that more must agree on a slowdown"
+    against = f" against {known.baseline_processes} in {level}" if known.baseline_processes else ""
+    baseline = f", {level}'s by {format_percent(known.baseline_sd)}" if known.baseline_sd is not None else ""
+    strays = f"{known.baseline_strays} of {level}'s processes went astray, so that more must agree on a slowdown"
     return (
         f"{known.processes} process{'es' if known.processes > 1 else ''}{against}; one process varies by "
         f"{format_percent(known.process_sd)} ({format_percent(known.within_sd)} from its own blocks){baseline}",

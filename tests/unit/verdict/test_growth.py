@@ -125,6 +125,15 @@ def test_slower_kernels_fail_and_are_named_costliest_first() -> None:
     )
 
 
+def test_a_name_that_templates_make_long_is_cut_in_a_message() -> None:
+    long = f"void at::native::elementwise_kernel<{'at::native::functor, ' * 30}>"
+    check = check_device_time([process(**{long: (1, 1.5e-4)})] * 4, [process(**{long: (1, 1e-4)})] * 10, 0.02)
+    (line,) = check.details
+    assert line.startswith("kernel at::native::elementwise_kernel<at::native::functor, ")
+    assert line.endswith("…: 100 µs → 150 µs per call")
+    assert len(line) < 160
+
+
 def test_one_more_launch_fails_whatever_its_time() -> None:
     check = check_device_time([process(gemm=(3, 1e-4))] * 4, [process(gemm=(2, 1e-4))] * 10, 0.02)
     assert check.outcome is Outcome.FAILED
