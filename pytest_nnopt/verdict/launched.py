@@ -27,12 +27,31 @@ furthest seen took 1.46 times as long as the usual one, and 1.8 times of kernels
 
 
 _LONGEST_NAME = 120
+"""Characters of a kernel's name in a message."""
 
 
 def kernel_in_words(name: str) -> str:
-    """Return a kernel's name for a message: one that templates make long is cut; results hold it in full."""
-    name = name.removeprefix("void ")
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    """Return a kernel's name for a message: without its parameters, and cut in its middle where templates make it long.
+
+    What tells such kernels apart stands at their end. Results hold names in full.
+    """
+    name = _without_parameters(name.removeprefix("void "))
+    if len(name) <= _LONGEST_NAME:
+        return name
+    head = _LONGEST_NAME // 2
+    return f"{name[:head]}…{name[len(name) - (_LONGEST_NAME - head - 1) :]}"
+
+
+def _without_parameters(name: str) -> str:
+    """Return a C++ function's name without the parentheses at its end; of a copy they say from where to where it is."""
+    if not name.endswith(")"):
+        return name
+    depth = 0
+    for index in range(len(name) - 1, 0, -1):
+        depth += (name[index] == ")") - (name[index] == "(")
+        if not depth:
+            return name if name[index - 1] == " " else name[:index]
+    return name
 
 
 def with_kernels(processes: Sequence[ProcessRecord]) -> list[ProcessRecord]:

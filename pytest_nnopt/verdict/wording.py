@@ -80,11 +80,11 @@ def how_sure(decision: Decision, level: str = "the baseline") -> tuple[str, ...]
     """
     known = decision.certainty
     against = f" against {known.baseline_processes} in {level}" if known.baseline_processes else ""
-    baseline = f", {level}'s by {format_percent(known.baseline_sd)}" if known.baseline_sd is not None else ""
-    strays = f"{known.baseline_strays} of {level}'s processes went astray, so that more must agree on a slowdown"
+    there = f", one of the latter by {format_percent(known.baseline_sd)}" if known.baseline_sd is not None else ""
+    strays = f"{known.baseline_strays} of the latter went astray, so that more must agree on a slowdown"
     return (
         f"{known.processes} process{'es' if known.processes > 1 else ''}{against}; one process varies by "
-        f"{format_percent(known.process_sd)} ({format_percent(known.within_sd)} from its own blocks){baseline}",
+        f"{format_percent(known.process_sd)} ({format_percent(known.within_sd)} from its own blocks){there}",
         *([strays] if known.baseline_strays else []),
         f"the smallest change this evidence would find in 95 % of runs is "
         f"{format_percent(known.minimum_detectable_effect)}",

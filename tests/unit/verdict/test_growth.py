@@ -8,6 +8,7 @@ from pytest_nnopt.baseline.schema import KernelRecord, MemoryRecord, ProcessReco
 from pytest_nnopt.model import Check, CompileTime, Outcome
 from pytest_nnopt.verdict.device_time import check_device_time
 from pytest_nnopt.verdict.growth import check_compile_time, check_memory
+from pytest_nnopt.verdict.launched import kernel_in_words
 from tests.builders import make_compile_record
 
 MIB = 2**20
@@ -125,13 +126,32 @@ def test_slower_kernels_fail_and_are_named_costliest_first() -> None:
     )
 
 
-def test_a_name_that_templates_make_long_is_cut_in_a_message() -> None:
-    long = f"void at::native::elementwise_kernel<{'at::native::functor, ' * 30}>"
-    check = check_device_time([process(**{long: (1, 1.5e-4)})] * 4, [process(**{long: (1, 1e-4)})] * 10, 0.02)
-    (line,) = check.details
-    assert line.startswith("kernel at::native::elementwise_kernel<at::native::functor, ")
-    assert line.endswith("…: 100 µs → 150 µs per call")
-    assert len(line) < 160
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("triton_poi_fused_add_0", "triton_poi_fused_add_0"),
+        ("void at::native::sort<2, -1>(at::Tensor, (anonymous)::Less)", "at::native::sort<2, -1>"),
+        ("Memcpy DtoD (Device -> Device)", "Memcpy DtoD (Device -> Device)"),
+        ("unbalanced)", "unbalanced)"),
+    ],
+)
+def test_a_kernel_is_named_without_its_parameters(name: str, shown: str) -> None:
+    assert kernel_in_words(name) == shown
+
+
+def test_names_that_templates_make_long_are_cut_where_they_are_alike() -> None:
+    names = [f"void at::elementwise_kernel<{'at::functor, ' * 30}{last}>(int)" for last in ("Multiply", "Divide")]
+    shown = [kernel_in_words(name) for name in names]
+    assert [len(name) for name in shown] == [120, 120]
+    assert shown[0].startswith("at::elementwise_kernel<at::functor, ")
+    assert shown[0].endswith("at::functor, Multiply>")
+    assert shown[1].endswith("at::functor, Divide>")
+    now, before = process(**{names[0]: (1, 2e-4)}), process(**{names[1]: (1, 1e-4)})
+    check = check_device_time([now] * 4, [before] * 10, 0.02)
+    assert check.details == (
+        f"kernel added: {shown[0]} (200 µs per call)",
+        f"kernel removed: {shown[1]} (100 µs per call)",
+    )
 
 
 def test_one_more_launch_fails_whatever_its_time() -> None:
