@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from pytest_nnopt.observers import Observer
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import CompileRecord, Evidence
     from pytest_nnopt.results import CaseResult
+    from pytest_nnopt.torch_backend.nvml import GpuState
 
 
 class FakeClock:
@@ -67,6 +68,25 @@ class FakeMachine:
         return next(self._reasons, None)
 
 
+class FakeGpu:
+    """A GPU that goes through states, staying in the last, on which processes are busy for some per cent of the time.
+
+    ``asked`` holds the moments since when that was asked.
+    """
+
+    def __init__(self, *states: GpuState, percents: Mapping[int, int] | None = None) -> None:
+        self.states = list(states)
+        self.percents = percents or {}
+        self.asked: list[float] = []
+
+    def read(self) -> GpuState:
+        return self.states.pop(0) if len(self.states) > 1 else self.states[0]
+
+    def read_busy_percents(self, since_seconds: float) -> Mapping[int, int]:
+        self.asked.append(since_seconds)
+        return self.percents
+
+
 class FakeNvmlError(Exception):
     """What the fake driver raises, in place of ``pynvml.NVMLError``."""
 
@@ -91,6 +111,7 @@ class FakeNvml:
         self.used = tuple(used)
         self.refused = frozenset(refused)
         self.is_initialised = False
+        self.since_microseconds = 0
 
     def nvmlInit(self) -> None:
         self._answer("nvmlInit", None)
@@ -114,6 +135,7 @@ class FakeNvml:
         return self._answer("nvmlDeviceGetComputeRunningProcesses", [SimpleNamespace(pid=pid) for pid in self.pids])
 
     def nvmlDeviceGetProcessUtilization(self, handle: str, since_microseconds: int) -> object:
+        self.since_microseconds = since_microseconds
         samples = [SimpleNamespace(pid=pid, smUtil=percent) for pid, percent in self.used]
         return self._answer("nvmlDeviceGetProcessUtilization", samples)
 

@@ -15,7 +15,7 @@ import typer
 from pytest_nnopt.cli.output import AsJson, print_json, print_line
 from pytest_nnopt.config import LimitsConfig, parse_device
 from pytest_nnopt.environment import Environment
-from pytest_nnopt.measurement.machine import HostProbe
+from pytest_nnopt.measurement.machine import ConcernKind, HostProbe
 from pytest_nnopt.measurement.surroundings import look_around
 from pytest_nnopt.session.identical import IdenticalRun, run_identical
 from pytest_nnopt.statistics.distributions import t_quantile
@@ -25,6 +25,7 @@ from pytest_nnopt.statistics.prior import DEFAULT_CPU_PRIOR, DEFAULT_GPU_PRIOR
 from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.units import format_percent, format_seconds, relative_change
 from pytest_nnopt.verdict import estimate_of
+from pytest_nnopt.verdict.fitness import DECISIVE_CONCERNS
 
 if TYPE_CHECKING:
     from pytest_nnopt.measurement.machine import HostReading
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _TAIL = 0.025
 _BASELINE_PROCESSES = 10
+_HARMLESS = (ConcernKind.GPU_HELD.value,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,8 @@ class Diagnosis:
 
     @property
     def is_fit(self) -> bool:
-        """Whether nothing speaks against measuring here."""
-        return not self.concerns and not self.noise.is_biased
+        """Whether nothing speaks against measuring here; others may hold a GPU as long as they leave it alone."""
+        return not self.noise.is_biased and all(one.kind in _HARMLESS for one in self.concerns)
 
 
 def doctor(
@@ -241,7 +243,9 @@ def _advice(diagnosis: Diagnosis) -> str:
     noise = diagnosis.noise
     if noise.is_biased:
         return "not fit: identical code seems to differ; what runs beside it changes while it is measured"
-    if diagnosis.concerns:
+    if any(one.kind in DECISIVE_CONCERNS for one in diagnosis.concerns):
+        return "not fit: see the concerns above; the gate judges no times where half of its processes meet them"
+    if not diagnosis.is_fit:
         return "not fit as it is: see the concerns above; the gate still runs, and asks for more processes"
     return (
         f"fit to find slowdowns of {format_percent(noise.detectable_last)} and more; "

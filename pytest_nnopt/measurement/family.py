@@ -50,5 +50,18 @@ def is_of_this_run(pid: int, *, variables: Mapping[str, str] = os.environ, proc:
     return f"{RUN}={run}".encode() in told.split(b"\0")
 
 
+def has_ended(pid: int, *, proc: Path = Path("/proc")) -> bool:
+    """Return whether a process is no more, or has given up its memory on its way there; False where nobody can tell.
+
+    Such a process computes nothing, and nothing tells any longer which run it was of.
+    """
+    try:
+        return not (proc / str(pid) / "environ").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return proc.is_dir()
+    except OSError:  # it is another user's
+        return False
+
+
 def _run(variables: Mapping[str, str]) -> str:
     return variables.get(RUN, str(os.getpid()))

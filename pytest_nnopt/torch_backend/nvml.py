@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import torch
 
-from pytest_nnopt.measurement.family import is_of_this_run
+from pytest_nnopt.measurement.family import has_ended, is_of_this_run
 from pytest_nnopt.measurement.machine import ConcernKind, MachineConcern
 from pytest_nnopt.torch_backend.nvml_facts import handle_of
 
@@ -34,8 +34,11 @@ reaches it by itself, so it belongs to the model's speed on this GPU."""
 POWER_CAP = 0x04
 
 IDLE_PERCENT = 1
-"""Other processes that keep the multiprocessors busy for no more of the time are idle: drivers tell 1 of those that do
-nothing, too."""
+"""A process that keeps the multiprocessors busy for no more of a second is idle: drivers tell 1 of one that only waits,
+too."""
+
+_SECONDS_TO_TELL = 1.0
+"""Drivers sample how busy a process is up to once in so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,49 +49,111 @@ class GpuState:
         clock_mhz: clock of the multiprocessors.
         event_reasons: bits of ``nvmlClocksEventReason*``: what holds the clocks down.
         thermal_nanoseconds: time spent slowed down because of heat since the driver was loaded.
-        foreign_processes: processes of others than this run that hold the GPU.
-        foreign_percent: how busy these kept its multiprocessors, in per cent of the time since they are watched.
+        foreign: ids of the processes of others than this run that hold the GPU.
     """
 
     clock_mhz: int | None = None
     event_reasons: int | None = None
     thermal_nanoseconds: int | None = None
-    foreign_processes: int | None = None
-    foreign_percent: int | None = None
+    foreign: frozenset[int] | None = None
+
+
+class Gpu(Protocol):
+    """What is asked of a GPU's driver."""
+
+    def read(self) -> GpuState:
+        """Return the state now."""
+
+    def read_busy_percents(self, since_seconds: float) -> Mapping[int, int]:
+        """Return how busy each process kept the GPU since a moment of ``time.time``; empty where nobody tells."""
+
+
+@dataclass(slots=True)
+class Neighbours:
+    """The processes of others that held the GPU since it is watched, also those that have left.
+
+    Attributes:
+        pids: their ids.
+        busiest_percent: the most of a second for which one of them kept it busy; None where the driver does not tell.
+        has_one_left: whether one is no longer there; what it did last, the driver may have forgotten.
+    """
+
+    gpu: Gpu
+    now: Callable[[], float] = time.time
+    pids: set[int] = field(default_factory=set)
+    busiest_percent: int | None = None
+    has_one_left: bool = False
+    _began: float = field(init=False)
+    _asked: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began = self._asked = self.now()
+
+    def see(self, state: GpuState) -> None:
+        """Note who holds the GPU, and now and then how busy they are."""
+        here = state.foreign or frozenset()
+        self.pids |= here
+        self.has_one_left |= not self.pids <= here
+        if self.pids and self.now() - self._asked >= _SECONDS_TO_TELL:
+            self.ask()
+
+    def ask(self) -> None:
+        """Note how busy they were since they were last asked about, or for a second where that is shorter."""
+        now = self.now()
+        since, self._asked = max(self._began, min(self._asked, now - _SECONDS_TO_TELL)), now
+        percents = self.gpu.read_busy_percents(since)
+        is_telling = percents.get(os.getpid(), 0) > IDLE_PERCENT and max(percents.values()) <= 100
+        if not is_telling:  # this process computes, so a driver that does not see that sees nothing
+            return
+        self.busiest_percent = max(self.busiest_percent or 0, *(percents.get(pid, 0) for pid in self.pids))
 
 
 class GpuWatch:
     """A machine watch for one GPU.
 
     Args:
-        read: returns the GPU's state now.
+        gpu: tells the GPU's state.
     """
 
-    def __init__(self, read: Callable[[], GpuState]) -> None:
-        self._read = read
-        self._before = read()
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._neighbours = Neighbours(gpu)
+        self._before = self._look()
         self._was_at_power_cap = False
 
     def before(self) -> None:
         """Note the GPU's state."""
-        self._before = self._read()
+        self._before = self._look()
 
     def after(self) -> str | None:
         """Return what disturbed the GPU since ``before``."""
-        state = self._read()
+        state = self._look()
         self._was_at_power_cap |= bool((state.event_reasons or 0) & POWER_CAP)
         return find_disturbance(self._before, state)
 
     def concerns(self) -> list[MachineConcern]:
-        """Return what speaks against timing on this GPU now, and whether it was at its power limit during blocks."""
-        state = self._read()
+        """Return what speaks against timing on this GPU now, and what did while it was watched."""
+        state = self._look()
         if self._was_at_power_cap:
             state = replace(state, event_reasons=(state.event_reasons or 0) | POWER_CAP)
-        return find_gpu_concerns(state)
+        if self._neighbours.pids:
+            self._neighbours.ask()
+        return find_gpu_concerns(state, self._neighbours)
 
     def facts(self) -> dict[str, int | None]:
         """Return the GPU's state now by name."""
-        return asdict(self._read())
+        state = self._look()
+        return {
+            "clock_mhz": state.clock_mhz,
+            "event_reasons": state.event_reasons,
+            "thermal_nanoseconds": state.thermal_nanoseconds,
+            "foreign_processes": None if state.foreign is None else len(state.foreign),
+        }
+
+    def _look(self) -> GpuState:
+        state = self._gpu.read()
+        self._neighbours.see(state)
+        return state
 
 
 class UnknownGpuWatch:
@@ -128,7 +193,7 @@ def open_gpu_watch(device: torch.device) -> GpuWatch | UnknownGpuWatch:
         return UnknownGpuWatch("the package nvidia-ml-py is missing; install it")
     try:
         nvml.nvmlInit()
-        return GpuWatch(NvmlDevice(nvml, uuid).read)
+        return GpuWatch(NvmlDevice(nvml, uuid))
     except nvml.NVMLError as error:
         return UnknownGpuWatch(f"NVML answers '{error}'; check the driver with nvidia-smi")
 
@@ -149,29 +214,26 @@ class NvmlDevice:
     def __init__(self, nvml: Any, uuid: object) -> None:
         self._nvml = nvml
         self._handle = handle_of(nvml, uuid)
-        self._since_microseconds = time.time_ns() // 1000
 
     def read(self) -> GpuState:
         """Return the state now; what the driver refuses to tell is None."""
         nvml = self._nvml
         violation = self._ask(lambda: nvml.nvmlDeviceGetViolationStatus(self._handle, nvml.NVML_PERF_POLICY_THERMAL))
         processes = self._ask(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
-        foreign = None if processes is None else find_foreign([process.pid for process in processes])
         return GpuState(
             clock_mhz=self._ask(lambda: nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_SM)),
             event_reasons=self._ask(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)),
             thermal_nanoseconds=None if violation is None else int(violation.violationTime),
-            foreign_processes=None if foreign is None else len(foreign),
-            foreign_percent=self._read_percent(foreign) if foreign else None,
+            foreign=None if processes is None else find_foreign([process.pid for process in processes]),
         )
 
-    def _read_percent(self, pids: Collection[int]) -> int | None:
-        """Return how busy processes kept the GPU; None where the driver does not tell of this one, which it knows."""
-        nvml = self._nvml
-        samples = self._ask(lambda: nvml.nvmlDeviceGetProcessUtilization(self._handle, self._since_microseconds))
-        if samples is None or os.getpid() not in {sample.pid for sample in samples}:
-            return None
-        return sum(max((sample.smUtil for sample in samples if sample.pid == pid), default=0) for pid in pids)
+    def read_busy_percents(self, since_seconds: float) -> dict[int, int]:
+        """Return how busy each process kept the GPU, its busiest sample; empty where the driver refuses to tell."""
+        since = int(since_seconds * 1e6)
+        percents: dict[int, int] = {}
+        for sample in self._ask(lambda: self._nvml.nvmlDeviceGetProcessUtilization(self._handle, since)) or ():
+            percents[sample.pid] = max(percents.get(sample.pid, 0), sample.smUtil)
+        return percents
 
     def _ask(self, question: Callable[[], Any]) -> Any:
         try:
@@ -180,7 +242,12 @@ class NvmlDevice:
             return None
 
 
-def find_foreign(pids: Sequence[int], is_own: Callable[[int], bool] = is_of_this_run) -> list[int] | None:
+def find_foreign(
+    pids: Sequence[int],
+    *,
+    is_own: Callable[[int], bool] = is_of_this_run,
+    has_left: Callable[[int], bool] = has_ended,
+) -> frozenset[int] | None:
     """Return which of the GPU's processes are not this run's, whose others wait while this one measures.
 
     In a container the driver may number processes differently: then a single one is taken for this one, and of several
@@ -189,11 +256,12 @@ def find_foreign(pids: Sequence[int], is_own: Callable[[int], bool] = is_of_this
     Args:
         pids: process ids as the driver lists them.
         is_own: tells whether a process belongs to this run.
+        has_left: tells whether a process is ending; the driver lists it until all that it held is freed.
     """
-    foreign = [pid for pid in pids if not is_own(pid)]
-    if pids and len(foreign) == len(pids):
-        return [] if len(pids) == 1 else None
-    return foreign
+    others = [pid for pid in pids if not is_own(pid)]
+    if pids and len(others) == len(pids):
+        return frozenset() if len(pids) == 1 else None
+    return frozenset(pid for pid in others if not has_left(pid))
 
 
 def find_disturbance(before: GpuState, after: GpuState) -> str | None:
@@ -204,7 +272,7 @@ def find_disturbance(before: GpuState, after: GpuState) -> str | None:
         return f"GPU held back: {slowdowns[0]}"
     if _has_risen(before.thermal_nanoseconds, after.thermal_nanoseconds):
         return "GPU held back: heat"
-    if _has_risen(before.foreign_processes, after.foreign_processes):
+    if before.foreign is not None and after.foreign is not None and after.foreign - before.foreign:
         return "another process came to the GPU"
     if before.clock_mhz and after.clock_mhz and abs(after.clock_mhz / before.clock_mhz - 1) > CLOCK_TOLERANCE:
         return "GPU clock changed"
@@ -216,14 +284,14 @@ def _has_risen(before: int | None, after: int | None) -> bool:
     return before is not None and after is not None and after > before
 
 
-def find_gpu_concerns(state: GpuState) -> list[MachineConcern]:
-    """Return what speaks against timing on a GPU in this state."""
+def find_gpu_concerns(state: GpuState, neighbours: Neighbours) -> list[MachineConcern]:
+    """Return what speaks against timing on a GPU in this state, on which there were such neighbours."""
     concerns = []
     reasons = state.event_reasons or 0
     if state.clock_mhz is None and state.event_reasons is None:
         text = "the GPU's clocks and throttling are unknown: the driver does not tell them of it, or of this part of it"
         concerns.append(MachineConcern(ConcernKind.UNKNOWN, text))
-    elif state.foreign_processes is None:
+    elif state.foreign is None:
         text = "whether others use the GPU is unknown: the driver does not tell, or numbers processes in its own way"
         concerns.append(MachineConcern(ConcernKind.UNKNOWN, text))
     slowdowns = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
@@ -233,16 +301,17 @@ def find_gpu_concerns(state: GpuState) -> list[MachineConcern]:
     if reasons & POWER_CAP:
         text = "the GPU is at its power limit, so clocks follow the load; lock a lower clock with 'nvidia-smi -lgc'"
         concerns.append(MachineConcern(ConcernKind.GPU_FREQUENCY, text))
-    if state.foreign_processes:
-        concerns.append(_of_others(state.foreign_processes, state.foreign_percent))
+    if neighbours.pids:
+        concerns.append(_judge_neighbours(neighbours))
     return concerns
 
 
-def _of_others(processes: int, percent: int | None) -> MachineConcern:
-    """Return the concern that others hold the GPU; where the driver does not tell that they are idle, they are not."""
-    if percent is not None and percent <= IDLE_PERCENT:
-        text = f"other processes hold the GPU, idle: {processes}; should they begin to work, times are not judged"
+def _judge_neighbours(neighbours: Neighbours) -> MachineConcern:
+    """Return the concern about processes of others; where nobody tells that they were idle, they were not."""
+    count, percent = len(neighbours.pids), neighbours.busiest_percent
+    if percent is not None and percent <= IDLE_PERCENT and not neighbours.has_one_left:
+        text = f"other processes hold the GPU but do not use it: {count}; times are judged unless they begin to"
         return MachineConcern(ConcernKind.GPU_HELD, text)
-    busy = "" if percent is None else f", busy for {percent} % of the time"
-    text = f"other processes on the GPU: {processes}{busy}; stop them or measure on a GPU of your own"
+    busy = f", busy for up to {percent} % of a second" if (percent or 0) > IDLE_PERCENT else ""
+    text = f"other processes on the GPU: {count}{busy}; stop them or measure on a GPU of your own"
     return MachineConcern(ConcernKind.GPU_SHARED, text)

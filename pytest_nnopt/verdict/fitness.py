@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.verdict.question import Question
 
-_DECISIVE = ("thermal", "gpu_thermal", "gpu_shared")
+DECISIVE_CONCERNS = ("thermal", "gpu_thermal", "gpu_shared")
 """Kinds of concerns with which times decide nothing. Other load on the host is not among them: it slows both sides of a
 block alike, and shows as noise."""
 
@@ -34,7 +34,7 @@ def find_unsoundness(timing: Sequence[ProcessRecord]) -> str | None:
     """Say why times decide nothing: in half of the processes or more a GPU was shared, or something was throttled."""
     told: dict[str, list[str]] = {}
     for process in timing:
-        kind = next((kind for kind in _DECISIVE if kind in process.concerns), None)
+        kind = next((kind for kind in DECISIVE_CONCERNS if kind in process.concerns), None)
         if kind is not None:
             told.setdefault(kind, []).append(process.concerns[kind])
     if not told or 2 * sum(map(len, told.values())) < len(timing):

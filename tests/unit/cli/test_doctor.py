@@ -11,7 +11,7 @@ import pytest
 from pytest_nnopt.cli import doctor
 from pytest_nnopt.cli.doctor import describe, diagnose
 from pytest_nnopt.errors import MeasurementError
-from pytest_nnopt.measurement.machine import HostReading
+from pytest_nnopt.measurement.machine import ConcernKind, HostReading
 from pytest_nnopt.measurement.surroundings import Neighbour, Surroundings
 from pytest_nnopt.session import identical
 from pytest_nnopt.session.identical import IdenticalRun, measure_identical, run_identical
@@ -113,6 +113,22 @@ def test_one_process_says_nothing_of_the_next() -> None:
     assert "varies by unknown of one process from the next" in "\n".join(
         describe(diagnose([make_run(0.0)], HOST, AROUND))
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_fit", "words"),
+    [
+        (ConcernKind.GPU_HELD, True, "fit to find slowdowns of "),
+        (ConcernKind.LOAD, False, "not fit as it is: see the concerns above; the gate still runs, and asks for more"),
+        (ConcernKind.GPU_SHARED, False, "not fit: see the concerns above; the gate judges no times where half of its"),
+    ],
+)
+def test_a_concern_counts_by_what_it_does_to_the_gate(kind: ConcernKind, is_fit: bool, words: str) -> None:
+    diagnosis = diagnose([make_run(x, None, **{kind.value: "a reason"}) for x in QUIET], HOST, AROUND)
+    assert diagnosis.is_fit is is_fit
+    *_, concern, _, _, _, _, advice = describe(diagnosis)
+    assert concern == "  concern, in 4 of 4 processes: a reason"
+    assert advice.startswith(words)
 
 
 @pytest.mark.parametrize(

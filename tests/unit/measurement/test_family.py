@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_nnopt.measurement.family import RUN, family_variables, is_of_this_run
+from pytest_nnopt.measurement.family import RUN, family_variables, has_ended, is_of_this_run
 
 
 def test_what_a_run_starts_knows_the_run() -> None:
@@ -42,3 +42,30 @@ def test_the_kernel_shows_a_relative() -> None:
             assert process.stdout.readline()  # it runs, so that the kernel knows its environment
             assert is_of_this_run(process.pid) is is_own
             process.communicate(b"\n")
+
+
+@pytest.mark.parametrize(("environ", "is_over"), [(b"A=1\0", False), (b"", True), (None, True)])
+def test_a_process_without_memory_has_ended(tmp_path: Path, environ: bytes | None, is_over: bool) -> None:
+    if environ is not None:
+        (tmp_path / "9").mkdir()
+        (tmp_path / "9" / "environ").write_bytes(environ)
+    assert has_ended(9, proc=tmp_path) is is_over
+
+
+def test_nobody_has_ended_where_none_can_be_looked_at(tmp_path: Path) -> None:
+    assert not has_ended(9, proc=tmp_path / "no such folder")
+    (tmp_path / "9" / "environ").mkdir(parents=True)  # cannot be read, as one of another user's cannot
+    assert not has_ended(9, proc=tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_the_kernel_shows_an_end() -> None:
+    wait = [sys.executable, "-c", "print('here', flush=True); input()"]
+    with subprocess.Popen(wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()  # before that it may have no memory yet
+        assert not has_ended(process.pid)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+        assert has_ended(process.pid)
+    assert has_ended(process.pid)

@@ -11,8 +11,9 @@ from pytest_nnopt.numerics import Lane, LeafComparison, NumericsComparison
 from pytest_nnopt.numerics.leaves import LeafKind
 from pytest_nnopt.numerics.summary import ErrorFigures, LeafSummary
 from pytest_nnopt.session.records import record_compile, record_numerics, record_process
-from pytest_nnopt.torch_backend.nvml import GpuState, find_gpu_concerns
+from pytest_nnopt.torch_backend.nvml import GpuState, Neighbours, find_gpu_concerns
 from pytest_nnopt.torch_backend.timing import Timed
+from tests.fakes import FakeGpu
 
 SECONDS = {Variant.REFERENCE: 2e-3, Variant.CANDIDATE: 1e-3, Variant.YARDSTICK: 1e-2}
 
@@ -55,7 +56,9 @@ def test_concerns_about_the_machine_are_kept() -> None:
 
 def test_what_is_said_of_the_gpu_does_not_take_the_place_of_what_is_said_of_the_host() -> None:
     host = [MachineConcern(kind, "the host") for kind in (ConcernKind.LOAD, ConcernKind.FREQUENCY, ConcernKind.THERMAL)]
-    gpu = find_gpu_concerns(GpuState(event_reasons=0x44, foreign_processes=1))
+    neighbours = Neighbours(FakeGpu())
+    neighbours.pids = {1}
+    gpu = find_gpu_concerns(GpuState(event_reasons=0x44, foreign=frozenset({1})), neighbours)
     kept = record_process(Timed(sample_of(*SECONDS), (*host, *gpu))).concerns
     assert sorted(kept.values()) == sorted(concern.text for concern in (*host, *gpu))
     assert len(kept) == 6

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from pytest_nnopt.measurement.machine import ConcernKind
 from pytest_nnopt.torch_backend.nvml import (
     GpuState,
     GpuWatch,
+    Neighbours,
     NvmlDevice,
     UnknownGpuWatch,
     find_disturbance,
@@ -21,10 +23,12 @@ from pytest_nnopt.torch_backend.nvml import (
     find_gpu_concerns,
     open_gpu_watch,
 )
-from tests.fakes import FakeNvml
+from tests.fakes import FakeClock, FakeGpu, FakeNvml
 
 GPU = torch.device("cuda", 0)
-QUIET = GpuState(clock_mhz=1980, event_reasons=0, thermal_nanoseconds=7, foreign_processes=0)
+OWN = os.getpid()
+QUIET = GpuState(clock_mhz=1980, event_reasons=0, thermal_nanoseconds=7, foreign=frozenset())
+SHARED = replace(QUIET, foreign=frozenset({8}))
 
 
 @pytest.mark.parametrize(
@@ -38,11 +42,16 @@ QUIET = GpuState(clock_mhz=1980, event_reasons=0, thermal_nanoseconds=7, foreign
         (GpuState(event_reasons=0x48), "GPU held back: hardware slowdown"),
         (GpuState(event_reasons=0x20), "GPU held back: software thermal slowdown"),
         (GpuState(thermal_nanoseconds=900), "GPU held back: heat"),
-        (GpuState(foreign_processes=1), "another process came to the GPU"),
+        (SHARED, "another process came to the GPU"),
     ],
 )
 def test_disturbances_of_a_block(after: GpuState, reason: str | None) -> None:
     assert find_disturbance(QUIET, after) == reason
+
+
+def test_one_process_may_take_the_place_of_another() -> None:
+    assert find_disturbance(SHARED, QUIET) is None
+    assert find_disturbance(SHARED, replace(QUIET, foreign=frozenset({9}))) == "another process came to the GPU"
 
 
 def test_throttling_before_the_block_disturbs_it_too() -> None:
@@ -50,15 +59,14 @@ def test_throttling_before_the_block_disturbs_it_too() -> None:
 
 
 def test_watch_compares_the_states_around_a_block() -> None:
-    states = iter([QUIET, GpuState(clock_mhz=1000), QUIET, QUIET])
-    watch = GpuWatch(lambda: next(states))
+    watch = GpuWatch(FakeGpu(QUIET, QUIET, GpuState(clock_mhz=1000), QUIET))
     watch.before()
     assert watch.after() == "GPU clock changed"
     assert watch.concerns() == []
 
 
 def test_concerns_name_the_thing_and_the_remedy() -> None:
-    concerns = find_gpu_concerns(GpuState(event_reasons=0x44, foreign_processes=2))
+    concerns = find_gpu_concerns(replace(QUIET, event_reasons=0x44), make_neighbours({8, 9}, None))
     assert {concern.kind: concern.text for concern in concerns} == {
         ConcernKind.GPU_THERMAL: "the GPU is held back by hardware thermal slowdown; "
         "let it cool and check its power supply",
@@ -68,35 +76,120 @@ def test_concerns_name_the_thing_and_the_remedy() -> None:
     }
 
 
+def make_neighbours(pids: set[int], percent: int | None) -> Neighbours:
+    neighbours = Neighbours(FakeGpu(QUIET))
+    neighbours.pids, neighbours.busiest_percent = pids, percent
+    return neighbours
+
+
 @pytest.mark.parametrize(
     ("percent", "kind", "words"),
     [
-        (0, ConcernKind.GPU_HELD, "other processes hold the GPU, idle: 2; "),
-        (1, ConcernKind.GPU_HELD, "other processes hold the GPU, idle: 2; "),
-        (2, ConcernKind.GPU_SHARED, "other processes on the GPU: 2, busy for 2 % of the time; "),
+        (0, ConcernKind.GPU_HELD, "other processes hold the GPU but do not use it: 2; "),
+        (1, ConcernKind.GPU_HELD, "other processes hold the GPU but do not use it: 2; "),
+        (2, ConcernKind.GPU_SHARED, "other processes on the GPU: 2, busy for up to 2 % of a second; "),
         (None, ConcernKind.GPU_SHARED, "other processes on the GPU: 2; "),
     ],
 )
 def test_processes_that_leave_the_gpu_alone_are_told_from_those_that_use_it(
     percent: int | None, kind: ConcernKind, words: str
 ) -> None:
-    (concern,) = find_gpu_concerns(GpuState(clock_mhz=1980, foreign_processes=2, foreign_percent=percent))
+    (concern,) = find_gpu_concerns(QUIET, make_neighbours({8, 9}, percent))
     assert concern.kind is kind
     assert concern.text.startswith(words)
 
 
+class TestNeighbours:
+    """How busy others kept the GPU, as far as the driver tells."""
+
+    @pytest.mark.parametrize(
+        ("percents", "busiest"),
+        [
+            ({OWN: 90, 8: 1, 9: 7}, 7),
+            ({OWN: 90, 8: 1, 9: 1}, 1),
+            ({OWN: 90}, 0),
+            ({OWN: 90, 7: 50}, 0),
+            ({OWN: 1, 8: 0, 9: 0}, None),
+            ({8: 0, 9: 0}, None),
+            ({OWN: 90, 8: 2**32 - 1}, None),
+            ({}, None),
+        ],
+        ids=[
+            "the busiest counts",
+            "none for the others",
+            "no sample is no work",
+            "what is not listed holds no GPU",
+            "not even this process is seen at work",
+            "nor told of",
+            "no share",
+            "nothing is told",
+        ],
+    )
+    def test_the_busiest_is_told_where_the_driver_sees_what_this_process_does(
+        self, percents: dict[int, int], busiest: int | None
+    ) -> None:
+        neighbours = Neighbours(FakeGpu(percents=percents))
+        neighbours.pids = {8, 9}
+        neighbours.ask()
+        assert neighbours.busiest_percent == busiest
+
+    def test_they_are_asked_about_each_second_and_the_busiest_one_stays(self) -> None:
+        clock, gpu = FakeClock(), FakeGpu(percents={OWN: 90, 8: 30})
+        neighbours = Neighbours(gpu, clock.now)
+        for seconds in (0.5, 1.25, 1.5, 2.5):
+            clock.seconds = seconds
+            neighbours.see(SHARED)
+            if seconds > 1:
+                gpu.percents = {OWN: 90, 8: 0}
+        clock.seconds = 2.75
+        neighbours.see(QUIET)  # it has left
+        neighbours.ask()
+        assert gpu.asked == [0.0, 1.25, 1.75]
+        assert neighbours.pids == {8}
+        assert neighbours.busiest_percent == 30
+
+    def test_of_a_short_measurement_all_is_asked_about(self) -> None:
+        clock, gpu = FakeClock(), FakeGpu()
+        clock.seconds = 100.0
+        neighbours = Neighbours(gpu, clock.now)
+        neighbours.pids = {8}
+        clock.seconds = 100.5
+        neighbours.ask()
+        assert gpu.asked == [100.0]
+
+    def test_nobody_is_asked_about_where_there_is_none(self) -> None:
+        gpu = FakeGpu(QUIET)
+        watch = GpuWatch(gpu)
+        watch.before()
+        assert watch.after() is None
+        assert watch.concerns() == []
+        assert not gpu.asked
+
+    @pytest.mark.parametrize(
+        ("last", "kind"), [(SHARED, ConcernKind.GPU_HELD), (QUIET, ConcernKind.GPU_SHARED)], ids=["stays", "leaves"]
+    )
+    def test_of_one_that_came_and_left_nobody_says_that_it_was_idle(self, last: GpuState, kind: ConcernKind) -> None:
+        watch = GpuWatch(FakeGpu(QUIET, QUIET, SHARED, last, percents={OWN: 90}))
+        watch.before()
+        assert watch.after() == "another process came to the GPU"
+        (concern,) = watch.concerns()
+        assert concern.kind is kind
+        assert concern.text.startswith("other processes")
+        assert "busy for" not in concern.text
+
+
 def test_a_state_without_answers_is_unknown() -> None:
-    (concern,) = find_gpu_concerns(GpuState())
+    nobody = make_neighbours(set(), None)
+    (concern,) = find_gpu_concerns(GpuState(), nobody)
     assert concern.kind is ConcernKind.UNKNOWN
-    (concern,) = find_gpu_concerns(GpuState(event_reasons=0))
+    (concern,) = find_gpu_concerns(GpuState(event_reasons=0), nobody)
     assert concern.text.startswith("whether others use the GPU is unknown: ")
-    assert find_gpu_concerns(GpuState(event_reasons=0, foreign_processes=0)) == []
-    assert find_gpu_concerns(GpuState(clock_mhz=1980, foreign_processes=0)) == []
+    assert find_gpu_concerns(GpuState(event_reasons=0, foreign=frozenset()), nobody) == []
+    assert find_gpu_concerns(GpuState(clock_mhz=1980, foreign=frozenset()), nobody) == []
 
 
 def test_a_power_limit_during_a_block_is_a_concern_also_once_the_gpu_is_idle() -> None:
-    states = iter([QUIET, QUIET, GpuState(clock_mhz=1980, event_reasons=0x04), QUIET])
-    watch = GpuWatch(lambda: next(states))
+    watch = GpuWatch(FakeGpu(QUIET, QUIET, replace(QUIET, event_reasons=0x04), QUIET))
     watch.before()
     assert watch.after() is None
     assert [concern.kind for concern in watch.concerns()] == [ConcernKind.GPU_FREQUENCY]
@@ -104,42 +197,35 @@ def test_a_power_limit_during_a_block_is_a_concern_also_once_the_gpu_is_idle() -
 
 @pytest.mark.parametrize(
     ("pids", "foreign"),
-    [([], []), ([5], []), ([5, 6, 7], [6, 7]), ([4, 5], []), ([6], []), ([6, 7], None), ([6, 7, 8], None)],
+    [([], set()), ([5], set()), ([5, 6, 7], {6, 7}), ([4, 5], set()), ([6], set()), ([6, 7], None), ([6, 7, 8], None)],
 )
-def test_processes_of_others_are_foreign_as_far_as_any_can_be_told(pids: list[int], foreign: list[int] | None) -> None:
-    assert find_foreign(pids, is_own={5, 4}.__contains__) == foreign
+def test_processes_of_others_are_foreign_as_far_as_any_can_be_told(pids: list[int], foreign: set[int] | None) -> None:
+    found = find_foreign(pids, is_own={5, 4}.__contains__, has_left=lambda pid: False)
+    assert found == (None if foreign is None else frozenset(foreign))
+
+
+def test_a_process_that_is_ending_is_nobody_s_neighbour() -> None:
+    assert find_foreign([5, 6, 7], is_own={5}.__contains__, has_left={6}.__contains__) == frozenset({7})
 
 
 def test_device_reads_what_the_driver_tells() -> None:
-    nvml = FakeNvml(pids=[os.getpid(), 1])
+    nvml = FakeNvml(pids=[OWN, 1])
     assert NvmlDevice(nvml, "GPU-0").read() == GpuState(
-        clock_mhz=1980, event_reasons=0, thermal_nanoseconds=7, foreign_processes=1
+        clock_mhz=1980, event_reasons=0, thermal_nanoseconds=7, foreign=frozenset({1})
     )
 
 
-@pytest.mark.parametrize(
-    ("samples", "percent"),
-    [
-        ([("own", 90), (1, 3), (1, 7), (2, 20)], 7),
-        ([("own", 90)], 0),
-        ([(1, 0)], None),
-        ([], None),
-    ],
-    ids=["the busiest sample", "no sample is no work", "not even this process is told of", "nothing is told"],
-)
-def test_how_busy_others_kept_the_gpu_is_read_where_the_driver_tells(
-    samples: list[tuple[int | str, int]], percent: int | None
-) -> None:
-    used = [(os.getpid() if pid == "own" else int(pid), share) for pid, share in samples]
-    state = NvmlDevice(FakeNvml(pids=[os.getpid(), 1], used=used), "GPU-0").read()
-    assert (state.foreign_processes, state.foreign_percent) == (1, percent)
+def test_device_reads_the_busiest_sample_of_each_process() -> None:
+    nvml = FakeNvml(used=[(5, 3), (5, 7), (5, 4), (6, 0)])
+    assert NvmlDevice(nvml, "GPU-0").read_busy_percents(12.5) == {5: 7, 6: 0}
+    assert nvml.since_microseconds == 12_500_000
 
 
 def test_device_leaves_open_what_the_driver_refuses() -> None:
-    nvml = FakeNvml(refused=["nvmlDeviceGetViolationStatus", "nvmlDeviceGetComputeRunningProcesses"])
-    assert NvmlDevice(nvml, "GPU-0").read() == GpuState(clock_mhz=1980, event_reasons=0)
-    nvml = FakeNvml(pids=[os.getpid(), 1], refused=["nvmlDeviceGetProcessUtilization"])
-    assert NvmlDevice(nvml, "GPU-0").read().foreign_percent is None
+    names = "nvmlDeviceGetViolationStatus", "nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetProcessUtilization"
+    device = NvmlDevice(FakeNvml(refused=names), "GPU-0")
+    assert device.read() == GpuState(clock_mhz=1980, event_reasons=0)
+    assert device.read_busy_percents(0.0) == {}
 
 
 @pytest.fixture
@@ -228,9 +314,10 @@ def test_a_neighbour_is_a_concern_by_what_it_does(does: str, kind: ConcernKind) 
             until = time.monotonic() + 2
             while time.monotonic() < until:
                 (x @ x).sum().item()
-            concerns = {concern.kind for concern in watch.concerns()}
+            concerns = {concern.kind: concern.text for concern in watch.concerns()}
         finally:
             neighbour.kill()
-    if ConcernKind.UNKNOWN in concerns:
-        pytest.skip("the driver does not tell which processes use this GPU")
-    assert concerns & {ConcernKind.GPU_HELD, ConcernKind.GPU_SHARED} == {kind}
+    shared = concerns.get(ConcernKind.GPU_SHARED)
+    if ConcernKind.UNKNOWN in concerns or (shared is not None and "busy for" not in shared):
+        pytest.skip("the driver does not tell which processes use this GPU, or how busy they are")
+    assert kind in concerns

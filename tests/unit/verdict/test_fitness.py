@@ -1,26 +1,36 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_nnopt.torch_backend.nvml import GpuState, find_gpu_concerns
+from pytest_nnopt.measurement.machine import ConcernKind
+from pytest_nnopt.torch_backend.nvml import GpuState, Neighbours, find_gpu_concerns
 from pytest_nnopt.verdict import wanted_processes
-from pytest_nnopt.verdict.fitness import find_noise, find_unsoundness, processes_to_record
+from pytest_nnopt.verdict.fitness import DECISIVE_CONCERNS, find_noise, find_unsoundness, processes_to_record
 from tests.builders import make_config, make_process, make_question, make_timing
+from tests.fakes import FakeGpu
 
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
 
 
-def concerns_of(**state: int) -> dict[str, str]:
-    return {concern.kind.value: concern.text for concern in find_gpu_concerns(GpuState(clock_mhz=1980, **state))}
+def neighbours(percent: int | None) -> Neighbours:
+    there = Neighbours(FakeGpu())
+    there.pids, there.busiest_percent = {1, 2}, percent
+    return there
 
 
-HOT = concerns_of(event_reasons=0x80, foreign_processes=0)
-HOT_HOST = {"thermal": "cores slowed down"}
-SHARED = concerns_of(foreign_processes=2)
-HELD = concerns_of(foreign_processes=2, foreign_percent=1)
+def concerns_of(state: GpuState, there: Neighbours) -> dict[str, str]:
+    return {concern.kind.value: concern.text for concern in find_gpu_concerns(state, there)}
+
+
+QUIET_GPU = GpuState(clock_mhz=1980, event_reasons=0, foreign=frozenset())
+HOT = concerns_of(replace(QUIET_GPU, event_reasons=0x80), Neighbours(FakeGpu()))
+HOT_HOST = {ConcernKind.THERMAL.value: "cores slowed down"}
+SHARED = concerns_of(QUIET_GPU, neighbours(percent=None))
+HELD = concerns_of(QUIET_GPU, neighbours(percent=1))
 BUSY_HOST = {"load": "other processes use 80 % of the cores", "stolen": "3 %"}
 
 
@@ -41,9 +51,22 @@ def test_each_process_counts_once_by_what_is_worst() -> None:
     assert both == f"in 1 of 4 processes {HOT['gpu_thermal']}, in 1 of 4 processes {SHARED['gpu_shared']}"
 
 
-@pytest.mark.parametrize("concern", [{}, BUSY_HOST, HELD])
-def test_load_on_the_host_is_noise_and_no_more_and_an_idle_process_on_the_gpu_less(concern: dict[str, str]) -> None:
+@pytest.mark.parametrize("concern", [{}, BUSY_HOST])
+def test_load_on_the_host_is_noise_and_no_more(concern: dict[str, str]) -> None:
     assert reason(concern, concern) is None
+
+
+def test_a_process_that_leaves_the_gpu_alone_leaves_times_sound() -> None:
+    assert "gpu_held" in HELD
+    assert reason(HELD, HELD) is None
+
+
+def test_what_makes_times_unsound_are_kinds_of_concerns() -> None:
+    assert {ConcernKind(kind) for kind in DECISIVE_CONCERNS} == {
+        ConcernKind.THERMAL,
+        ConcernKind.GPU_THERMAL,
+        ConcernKind.GPU_SHARED,
+    }
 
 
 def test_nothing_measured_is_neither_unsound_nor_noisy() -> None:
