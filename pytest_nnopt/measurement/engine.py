@@ -63,6 +63,7 @@ class Plan:
         enough_error: standard error of the candidate's log-ratios to the other variants, as the blocks know it, at
             which the sample is complete before ``max_blocks``: more would be wasted on what is asked.
             It must hold at two looks in a row, since the smallest of several errors is too small. 0 is never.
+        enough_seconds: time that blocks take before they may be enough, however well they know the ratio of a moment.
         seed: starts the generator of orders and copies where the caller injects none.
 
     Raises:
@@ -77,6 +78,7 @@ class Plan:
     max_dropped_blocks: int = 20
     warm_call_seconds: float = 0.01
     enough_error: float = 0.0
+    enough_seconds: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -147,6 +149,8 @@ class CaseTimer:
     def _knows_enough(self) -> bool:
         count, beyond = len(self._blocks), len(self._blocks) - self._plan.min_blocks
         if not self._plan.enough_error or beyond <= 0 or beyond % _BLOCKS_BETWEEN_LOOKS:
+            return False
+        if self._warmup is None or self._spent_seconds - self._warmup.seconds < self._plan.enough_seconds:
             return False
         return all(
             self._error_of(looked_at) <= self._plan.enough_error for looked_at in (count - _BLOCKS_BETWEEN_LOOKS, count)

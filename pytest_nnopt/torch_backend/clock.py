@@ -24,9 +24,12 @@ in the caches: a hundredth of a call of this length."""
 ENOUGH_OF_LIMIT = 0.1
 """Standard error of a process's log-ratio that is enough, over the limit."""
 
-MOST_ERROR = 0.005
-"""The largest that is enough under any limit: about what processes on a GPU differ by, and other questions than that of
-the limit are asked of the same blocks."""
+CPU_MOST_ERROR, GPU_MOST_ERROR = 0.01, 0.005
+"""The largest that is enough under any limit: about half of what processes on a CPU differ by, and all of it on a GPU.
+Other questions than that of the limit are asked of the same blocks."""
+
+CPU_ENOUGH_SECONDS = 1.0
+"""``Plan.enough_seconds`` on a CPU, whose state changes from moment to moment."""
 
 SINGLE_CALLS, FEWEST_SINGLE_CALLS, _SINGLE_SECONDS = 21, 3, 1.0
 """Calls whose median is the wall time of one: fewer of long ones, as fit into so many seconds."""
@@ -161,15 +164,16 @@ def fit_plan(plan: Plan, device: torch.device, *, limit: float = 0.0) -> Plan:
     Args:
         plan: as it is on a CPU; a GPU has a ``warm_call_seconds`` of its own, unless that is 0.
         device: where the calls compute.
-        limit: the slowdown to be told from none, as a fraction: on a GPU, where the blocks of a process differ by
-            little, no more of them are measured than that takes. 0 has all of them measured.
+        limit: the slowdown to be told from none, as a fraction: no more blocks are measured than that takes, since
+            processes differ by more than their blocks know. 0 has all of them measured.
     """
+    enough = ENOUGH_OF_LIMIT * limit
     if device.type != "cuda":
-        return plan
+        return replace(plan, enough_error=min(enough, CPU_MOST_ERROR), enough_seconds=CPU_ENOUGH_SECONDS)
     return replace(
         plan,
         warm_call_seconds=GPU_WARM_CALL_SECONDS if plan.warm_call_seconds else 0.0,
-        enough_error=min(ENOUGH_OF_LIMIT * limit, MOST_ERROR),
+        enough_error=min(enough, GPU_MOST_ERROR),
     )
 
 

@@ -56,6 +56,13 @@ def test_what_the_blocks_know_well_enough_is_measured_no_further(clock: FakeCloc
     assert len(measure(clock, calls, Plan()).blocks) == 40
 
 
+@pytest.mark.parametrize(("seconds", "blocks"), [(0.0, 14), (0.1, 18), (0.15, 26), (10.0, 40)])
+def test_what_is_known_within_a_moment_is_not_enough(clock: FakeClock, seconds: float, blocks: int) -> None:
+    calls = make_work(clock, reference=2e-4, candidate=1e-4)  # a block takes 6 ms
+    plan = Plan(enough_error=0.0025, enough_seconds=seconds, warm_call_seconds=0.0)
+    assert len(measure(clock, calls, plan).blocks) == blocks
+
+
 def test_block_gives_each_variant_the_planned_time(clock: FakeClock) -> None:
     sample = measure(clock, make_work(clock, reference=2e-4, candidate=1e-6), Plan(block_seconds=0.002, max_blocks=12))
     assert sample.calls_per_block == {REFERENCE: 10, CANDIDATE: 2000}

@@ -1,12 +1,14 @@
 """What the blocks of a process know of the ratio, and what processes differ by, by the number of blocks.
 
-Run ``python -m benchmarks.gpu_blocks`` on a machine with a GPU. It records a baseline of each model in a project of its
-own, whose processes measure all blocks of the plan, and adds to the page what the first few of these would have told.
+Run ``python -m benchmarks.blocks`` on a machine with a GPU, or with ``--device cpu``. It records a baseline of each
+model in a project of its own, whose processes measure all blocks of the plan, and adds to the page of such machines
+what the first few of these would have told. With ``--busy`` a process keeps another core busy meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import statistics
@@ -19,10 +21,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.gate_seconds import MODELS, RESULTS, make_project, run
+from benchmarks.quality.lanes import Lane
+from pytest_nnopt.affinity import usable_cores
 from pytest_nnopt.model import Variant
 from pytest_nnopt.statistics.estimate import ProcessEstimate, estimate_log_ratio
 
-PAGE = RESULTS / "gpu_blocks.md"
 COUNTS = (10, 14, 20, 24, 32, 40)
 OTHERS = (Variant.REFERENCE, Variant.YARDSTICK)
 """What the candidate is put over."""
@@ -51,12 +54,12 @@ CaseTimer.sample = keep_blocks
 Blocks = list[dict[str, float]]
 
 
-def measure(model: str) -> list[Blocks]:
+def measure(model: str, device: str, processes: int) -> list[Blocks]:
     """Return the blocks of each process that a recording takes, in which nothing ends one early."""
     with tempfile.TemporaryDirectory() as name:
-        folder = make_project(Path(name))
+        folder = make_project(Path(name), processes)
         (folder / "conftest.py").write_text(KEEP_BLOCKS, encoding="utf-8")
-        run(folder, [model], "--nnopt-update", "--nnopt-device=cuda")
+        run(folder, [model], "--nnopt-update", f"--nnopt-device={device}")
         return read(folder / "blocks.jsonl")
 
 
@@ -88,7 +91,7 @@ def format_section(rows: Sequence[str], machine: str) -> str:
     """Return one run's part of the page in Markdown."""
     lines = [
         "",
-        f"Made by `{' '.join(['python -m benchmarks.gpu_blocks', *sys.argv[1:]])}` on {date.today()}: {machine}. The "
+        f"Made by `{' '.join(['python -m benchmarks.blocks', *sys.argv[1:]])}` on {date.today()}: {machine}. The "
         "standard error is the median process's own, as its blocks know it.",
         "",
         "| model | processes | blocks | SD to eager | standard error | SD to the fixed workload | standard error |",
@@ -101,6 +104,9 @@ def format_section(rows: Sequence[str], machine: str) -> str:
 def main() -> None:
     """Measure or read, print, and add to the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--processes", type=int, default=10, help="of each model")
+    parser.add_argument("--busy", action="store_true", help="a process computes beside")
     parser.add_argument("--model", choices=MODELS, action="append", help="default: all")
     parser.add_argument("--evaluate", type=Path, help="blocks of one model that were kept, instead of measuring")
     parser.add_argument("--machine", help="where they were measured, if not here")
@@ -108,14 +114,20 @@ def main() -> None:
     models = arguments.model or list(MODELS)
     if arguments.evaluate is not None and len(models) != 1:
         parser.error("--evaluate is of one model: name it with --model")
-    machine = arguments.machine or f"torch {torch.__version__}, {torch.cuda.get_device_name()}"
+    machine = arguments.machine or f"torch {torch.__version__}, {_name_of(arguments.device)}"
     rows: list[str] = []
-    for model in models:
-        found = measure(model) if arguments.evaluate is None else read(arguments.evaluate)
-        rows += (added := list(rows_of(model, found)))
-        print(*added, sep="\n", flush=True)
-    section = format_section(rows, machine)
-    PAGE.write_text(PAGE.read_text(encoding="utf-8") + section, encoding="utf-8")
+    with Lane("cpu").busy_neighbour() if arguments.busy else contextlib.nullcontext():
+        for model in models:
+            is_new = arguments.evaluate is None
+            found = measure(model, arguments.device, arguments.processes) if is_new else read(arguments.evaluate)
+            rows += (added := list(rows_of(model, found)))
+            print(*added, sep="\n", flush=True)
+    page = RESULTS / f"blocks_{'gpu' if arguments.device == 'cuda' else 'cpu'}.md"
+    page.write_text(page.read_text(encoding="utf-8") + format_section(rows, machine), encoding="utf-8")
+
+
+def _name_of(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else f"{len(usable_cores())} cores"
 
 
 if __name__ == "__main__":
