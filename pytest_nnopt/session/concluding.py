@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 _THREADS_OF_MANY_CORES = 4
 """Threads that torch computes with by default where another process may import while this one compiles."""
 
-_FEWEST_ON_THEIR_WAY = 2
-"""Processes that may be on their way at once, if as many are expected to be needed, on however few cores."""
-
 
 def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseMessage:
     """Measure what is left of a case, judge it, and say what becomes of its evidence.
@@ -105,7 +102,7 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
     This process does not count: it has compiled, compared and run other tests, and times differently from one that
     has not. Only where no process can be started is it measured instead. While this process compiles and compares,
     the first of the others is on its way, and where there are many cores that of the next test as well. While the first
-    builds, this one looks at everything else, and those expected next are on their way, too.
+    builds, this one looks at everything else, and where cores are left those expected next are on their way, too.
 
     Returns:
         what was measured, and why it ended early.
@@ -140,7 +137,7 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
             if run.built.side is None:
                 return timing, None
             crew.begin()
-            crew.prepare(min(expected_processes(question, timing), max(_FEWEST_ON_THEIR_WAY, default_threads())))
+            crew.prepare(min(expected_processes(question, timing), default_threads()))
             gate.look_to_next_test(question.device)
             run.look_ahead(lambda: observe_case(run, question))
             with gate.spending(is_recording=question.is_updating) as budget_seconds:

@@ -25,8 +25,8 @@ ENOUGH_OF_LIMIT = 0.1
 """Standard error of a process's log-ratio that is enough, over the limit."""
 
 CPU_MOST_ERROR, GPU_MOST_ERROR = 0.01, 0.005
-"""The largest that is enough under any limit: about half of what processes on a CPU differ by, and all of it on a GPU.
-Other questions than that of the limit are asked of the same blocks."""
+"""The largest that is enough under any limit: about what processes differ by. Other questions than that of the limit
+are asked of the same blocks."""
 
 CPU_ENOUGH_SECONDS = 1.0
 """``Plan.enough_seconds`` on a CPU, whose state changes from moment to moment."""
@@ -162,7 +162,7 @@ def fit_plan(plan: Plan, device: torch.device, *, limit: float = 0.0) -> Plan:
     """Return a plan that fits the clock of ``device``.
 
     Args:
-        plan: as it is on a CPU; a GPU has a ``warm_call_seconds`` of its own, unless that is 0.
+        plan: what is enough is set here, and on a GPU ``warm_call_seconds``, unless that is 0.
         device: where the calls compute.
         limit: the slowdown to be told from none, as a fraction: no more blocks are measured than that takes, since
             processes differ by more than their blocks know. 0 has all of them measured.

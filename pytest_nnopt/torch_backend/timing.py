@@ -90,7 +90,8 @@ def time_sides(
         candidates: copies of the optimised side.
         device: where they compute.
         plan: how much to measure.
-        limit: the slowdown to be told from none, as a fraction; 0 has all blocks of the plan measured.
+        limit: the slowdown to be told from none, as a fraction; 0 has all blocks of the plan measured, and so has a
+            process that takes turns, or another would measure on alone.
         has_cold_cache: whether each call finds a GPU's L2 cache overwritten.
         has_kernels: whether a GPU's kernels are timed as well. The profiler may stay attached to a process, and later
             launches there then pass through it (pytorch/kineto#1264).
@@ -113,7 +114,7 @@ def time_sides(
         clock = TeamClock(clock, team)
     probe = HostProbe()
     before = _read_host(probe, team)
-    plan = fit_plan(plan, device, limit=limit)
+    plan = fit_plan(plan, device, limit=limit if turn is None else 0.0)
     with references[0].mode.active():
         waiting = frozenset(side for side in _SIDES if waits_for_host(calls[side][0], device)) if team is None else None
         if waiting:

@@ -70,7 +70,9 @@ def test_longer_calls_are_warmed_on_a_gpu_for_the_host_must_get_ahead() -> None:
     [("cpu", 0.02, 0.002), ("cpu", 0.5, 0.01), ("cpu", 0.0, 0.0), ("cuda", 0.02, 0.002), ("cuda", 0.5, 0.005)],
 )
 def test_no_more_is_measured_than_the_limit_asks_for(device: str, limit: float, error: float) -> None:
-    assert fit_plan(Plan(), torch.device(device), limit=limit).enough_error == pytest.approx(error)
+    plan = fit_plan(Plan(), torch.device(device), limit=limit)
+    assert plan.enough_error == pytest.approx(error)
+    assert plan.enough_seconds == (1.0 if device == "cpu" else 0.0)
 
 
 class FakeCuda:

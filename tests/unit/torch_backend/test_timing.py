@@ -108,10 +108,9 @@ def test_where_a_side_waits_more_blocks_may_be_dropped_as_well(paces: Paces) -> 
     assert (sample.dropped_blocks, len(sample.blocks)) == (2, 5)
 
 
-@pytest.mark.parametrize(("answers", "enough"), [([True, True], 0.02), ([False, False], 0.01)])
-def test_blocks_of_a_side_that_waits_need_not_know_the_ratio_much_better_than_its_processes_do(
-    paces: Paces, monkeypatch: pytest.MonkeyPatch, answers: list[bool], enough: float
-) -> None:
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """The plans by which cases are measured."""
     plans: list[Plan] = []
 
     def measure(calls: Any, clock: Any, plan: Plan, **others: Any) -> ProcessSample:
@@ -119,9 +118,23 @@ def test_blocks_of_a_side_that_waits_need_not_know_the_ratio_much_better_than_it
         return measure_case(calls, clock, plan, **others)
 
     monkeypatch.setattr(timing, "measure_case", measure)
+    return plans
+
+
+@pytest.mark.parametrize(("answers", "enough"), [([True, True], 0.01), ([False, False], 0.005)])
+def test_blocks_of_a_side_that_waits_need_not_know_the_ratio_much_better_than_its_processes_do(
+    paces: Paces, plans: list[Plan], answers: list[bool], enough: float
+) -> None:
     paces.answers = answers
-    time_sides([side(4, CPU)], [side(4, CPU)], CPU, replace(QUICK, enough_error=0.01), limit=0.1)
-    assert [plan.enough_error for plan in plans] == [enough]
+    time_sides([side(4, CPU)], [side(4, CPU)], CPU, QUICK, limit=0.05)
+    assert [plan.enough_error for plan in plans] == pytest.approx([enough])
+
+
+def test_a_process_that_takes_turns_measures_all_blocks(plans: list[Plan]) -> None:
+    """Another would go on alone, at other moments."""
+    for turn in (None, lambda: None):
+        time_sides([side(4, CPU)], [side(4, CPU)], CPU, QUICK, limit=0.05, turn=turn)
+    assert [plan.enough_error for plan in plans] == pytest.approx([0.005, 0.0])
 
 
 def test_ranks_are_not_asked_who_waits(paces: Paces) -> None:
