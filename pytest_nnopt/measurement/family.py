@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -50,17 +50,31 @@ def is_of_this_run(pid: int, *, variables: Mapping[str, str] = os.environ, proc:
     return f"{RUN}={run}".encode() in told.split(b"\0")
 
 
-def has_ended(pid: int, *, proc: Path = Path("/proc")) -> bool:
+def has_ended(pid: int, *, proc: Path = Path("/proc"), send: Callable[[int, int], None] = os.kill) -> bool:
     """Return whether a process is no more, or has given up its memory on its way there; False where nobody can tell.
 
     Such a process computes nothing, and nothing tells any longer which run it was of.
+
+    Args:
+        pid: the id of the process.
+        proc: where the kernel shows how much memory a process has.
+        send: sends a signal; 0 asks whether there is such a process, since the kernel may hide those of others.
     """
-    try:
-        return not (proc / str(pid) / "environ").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return proc.is_dir()
-    except OSError:  # it is another user's
+    if sys.platform != "linux":
         return False
+    try:
+        return (proc / str(pid) / "statm").read_text(encoding="ascii").startswith("0 ")
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return False
+    try:
+        send(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _run(variables: Mapping[str, str]) -> str:

@@ -91,9 +91,10 @@ class Neighbours:
 
     def see(self, state: GpuState) -> None:
         """Note who holds the GPU, and now and then how busy they are."""
-        here = state.foreign or frozenset()
-        self.pids |= here
-        self.has_one_left |= not self.pids <= here
+        if state.foreign is None:
+            return
+        self.pids |= state.foreign
+        self.has_one_left |= not self.pids <= state.foreign
         if self.pids and self.now() - self._asked >= _SECONDS_TO_TELL:
             self.ask()
 

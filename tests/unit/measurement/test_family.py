@@ -44,26 +44,37 @@ def test_the_kernel_shows_a_relative() -> None:
             process.communicate(b"\n")
 
 
-@pytest.mark.parametrize(("environ", "is_over"), [(b"A=1\0", False), (b"", True), (None, True)])
-def test_a_process_without_memory_has_ended(tmp_path: Path, environ: bytes | None, is_over: bool) -> None:
-    if environ is not None:
-        (tmp_path / "9").mkdir()
-        (tmp_path / "9" / "environ").write_bytes(environ)
+@pytest.mark.parametrize(("statm", "is_over"), [("2800 1371 900 1 0 300 0\n", False), ("0 0 0 0 0 0 0\n", True)])
+def test_a_process_without_memory_has_ended(tmp_path: Path, statm: str, is_over: bool) -> None:
+    (tmp_path / "9").mkdir()
+    (tmp_path / "9" / "statm").write_text(statm)
     assert has_ended(9, proc=tmp_path) is is_over
 
 
-def test_nobody_has_ended_where_none_can_be_looked_at(tmp_path: Path) -> None:
-    assert not has_ended(9, proc=tmp_path / "no such folder")
-    (tmp_path / "9" / "environ").mkdir(parents=True)  # cannot be read, as one of another user's cannot
+@pytest.mark.parametrize(("answer", "is_over"), [(None, False), (PermissionError, False), (ProcessLookupError, True)])
+def test_one_that_the_kernel_hides_has_not_ended(tmp_path: Path, answer: type[OSError] | None, is_over: bool) -> None:
+    def send(pid: int, signal: int) -> None:
+        assert (pid, signal) == (9, 0)
+        if answer is not None:
+            raise answer
+
+    assert has_ended(9, proc=tmp_path, send=send) is is_over
+
+
+def test_one_of_which_nothing_can_be_read_has_not_ended(tmp_path: Path) -> None:
+    (tmp_path / "9" / "statm").mkdir(parents=True)  # cannot be read
+    assert not has_ended(9, proc=tmp_path)
+
+
+def test_elsewhere_nobody_can_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
     assert not has_ended(9, proc=tmp_path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_the_kernel_shows_an_end() -> None:
-    wait = [sys.executable, "-c", "print('here', flush=True); input()"]
-    with subprocess.Popen(wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline()  # before that it may have no memory yet
+    wait = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(wait, stdin=subprocess.PIPE, env={}) as process:  # without an environment it lives, too
         assert not has_ended(process.pid)
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie

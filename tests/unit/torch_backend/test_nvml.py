@@ -148,6 +148,13 @@ class TestNeighbours:
         assert neighbours.pids == {8}
         assert neighbours.busiest_percent == 30
 
+    def test_a_driver_that_once_refuses_to_tell_says_of_nobody_that_he_left(self) -> None:
+        neighbours = Neighbours(FakeGpu(percents={OWN: 90}))
+        for state in (SHARED, replace(SHARED, foreign=None), SHARED):
+            neighbours.see(state)
+        neighbours.ask()
+        assert [concern.kind for concern in find_gpu_concerns(SHARED, neighbours)] == [ConcernKind.GPU_HELD]
+
     def test_of_a_short_measurement_all_is_asked_about(self) -> None:
         clock, gpu = FakeClock(), FakeGpu()
         clock.seconds = 100.0
