@@ -80,8 +80,10 @@ def how_sure(decision: Decision, level: str = "the baseline") -> tuple[str, ...]
     """
     known = decision.certainty
     against = f" against {known.baseline_processes} in {level}" if known.baseline_processes else ""
-    there = f", one of the latter by {format_percent(known.baseline_sd)}" if known.baseline_sd is not None else ""
-    strays = f"{known.baseline_strays} of the latter went astray, so that more must agree on a slowdown"
+    there = (
+        f", one of those compared with by {format_percent(known.baseline_sd)}" if known.baseline_sd is not None else ""
+    )
+    strays = f"{known.baseline_strays} of the processes in {level} went astray, so that more must agree on a slowdown"
     return (
         f"{known.processes} process{'es' if known.processes > 1 else ''}{against}; one process varies by "
         f"{format_percent(known.process_sd)} ({format_percent(known.within_sd)} from its own blocks){there}",

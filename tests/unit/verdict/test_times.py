@@ -208,7 +208,7 @@ class TestLatency:
         recorded = Evidence(timing=(*make_timing(count=9), make_process(math.log(1.07))))
         two = self.check(1.065, count=2, baseline=recorded, prior=VariancePrior(0.02**2, 6.0))
         assert two.reason.endswith("is beyond the limit of 5.00 %, but strays could explain it")
-        assert "1 of the latter went astray, so that more must agree on a slowdown" in two.details
+        assert "1 of the processes in the baseline went astray, so that more must agree on a slowdown" in two.details
 
     def test_one_process_alone_does_not_fail(self) -> None:
         assert self.check(1.2, count=1, prior=LOUD_PRIOR).outcome is Outcome.INCONCLUSIVE
