@@ -132,17 +132,17 @@ def _find_unsettled(gates: Sequence[Run]) -> list[str]:
     ]
 
 
-def format_page(rows: Sequence[str], unsettled: Sequence[str], recording_seconds: float) -> str:
-    """Return the page in Markdown, with the seconds that recording a model took."""
+def format_page(rows: Sequence[str], unsettled: Sequence[str], recorded: str) -> str:
+    """Return the page in Markdown, which says when the baselines were recorded."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     lines = [
         "# What a gate costs beyond compiling",
         "",
         f"Made by `{' '.join(['python -m benchmarks.gate_seconds', *sys.argv[1:]])}` on {date.today()}: Python "
         f"{platform.python_version()}, torch {torch.__version__}, {gpu or f'{len(os.sched_getaffinity(0))} cores'}. "
-        "Runs of pytest with unchanged cases, the baselines of all recorded in one run before, in "
-        f"{recording_seconds:.0f} s a case. The first column is the whole run with `--nnopt-only=compile`, imports "
-        f"included, as median; the others hold each run of the gate; torch's bytecode is "
+        f"Runs of pytest with unchanged cases, the baselines of all {recorded}. The first column is the whole run "
+        "with `--nnopt-only=compile`, imports included, as median; the others hold each run of the gate; torch's "
+        "bytecode is "
         f"{'' if _has_bytecode() else 'not '}cached.",
         "",
         "| model | compile and look, s | gate beyond that, s | processes | outcomes |",
@@ -173,7 +173,9 @@ def main() -> None:
         action="append",
         help="another checkout, whose gates take turns with this one's",
     )
-    parser.add_argument("--keep", type=Path, help="a new folder where the project stays, with what every run measured")
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument("--keep", type=Path, help="a new folder where the project stays, with what every run measured")
+    kept.add_argument("--again", type=Path, help="a kept folder, whose baselines serve instead of new ones")
     parser.add_argument("--name", default="gate_seconds", help="of the page")
     arguments = parser.parse_args()
     device = ["--nnopt-device=cuda"] if torch.cuda.is_available() else []
@@ -184,17 +186,20 @@ def main() -> None:
             folder = arguments.keep.resolve()
             folder.mkdir(parents=True)
         else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        make_project(folder, arguments.processes)
+            folder = (arguments.again or Path(stack.enter_context(tempfile.TemporaryDirectory()))).resolve()
         checkouts = [ROOT, *map(Path.resolve, arguments.beside)]
         models = arguments.model or list(MODELS)
-        recording_seconds = run(folder, models, "--nnopt-update", *device).seconds / len(models)
+        recorded = "recorded before"
+        if not arguments.again:
+            make_project(folder, arguments.processes)
+            seconds = run(folder, models, "--nnopt-update", *device).seconds / len(models)
+            recorded = f"recorded in one run before, in {seconds:.0f} s a case"
         alone = [] if arguments.together else [[model] for model in models]
         for chosen in [*alone, *([models] if len(models) > 1 or not alone else [])]:
             added, said = measure(folder, chosen, arguments.rounds, device, checkouts)
             rows, unsettled = [*rows, *added], [*unsettled, *said]
             print(*added, *said, sep="\n", flush=True)
-            page = format_page(rows, unsettled, recording_seconds)
+            page = format_page(rows, unsettled, recorded)
             (RESULTS / f"{arguments.name}.md").write_text(page, encoding="utf-8")
             if arguments.timeline:
                 print(run(folder, chosen, "-p", "benchmarks.timeline", "--nnopt-baseline", *device).output)

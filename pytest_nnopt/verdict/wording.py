@@ -81,7 +81,9 @@ def how_sure(decision: Decision, level: str = "the baseline") -> tuple[str, ...]
     known = decision.certainty
     against = f" against {known.baseline_processes} in {level}" if known.baseline_processes else ""
     there = (
-        f", one of those compared with by {format_percent(known.baseline_sd)}" if known.baseline_sd is not None else ""
+        f", one of those {known.baseline_processes} by {format_percent(known.baseline_sd)}"
+        if known.baseline_sd is not None
+        else ""
     )
     strays = f"{known.baseline_strays} of the processes in {level} went astray, so that more must agree on a slowdown"
     return (

@@ -24,4 +24,4 @@ def test_what_a_decision_rests_on_names_what_it_is_compared_with() -> None:
     level = "abcdef012345, the merge base of main and HEAD"
     first = how_sure(decision, level)[0]
     assert first.startswith(f"1 process against 3 in {level}; one process varies by ")
-    assert first.endswith(" from its own blocks), one of those compared with by 1.00 %")
+    assert first.endswith(" from its own blocks), one of those 3 by 1.00 %")
