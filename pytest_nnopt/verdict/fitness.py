@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.baseline.level import MOST_PROCESSES
+from pytest_nnopt.measurement.machine import ConcernKind
 from pytest_nnopt.statistics.evidence import recorded_noise
 from pytest_nnopt.statistics.power import minimum_detectable_effect
 from pytest_nnopt.statistics.prior import VariancePrior
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.verdict.question import Question
 
-DECISIVE_CONCERNS = ("thermal", "gpu_thermal", "gpu_shared")
+DECISIVE_CONCERNS = ConcernKind.THERMAL.value, ConcernKind.GPU_THERMAL.value, ConcernKind.GPU_SHARED.value
 """Kinds of concerns with which times decide nothing. Other load on the host is not among them: it slows both sides of a
 block alike, and shows as noise."""
 

@@ -8,7 +8,7 @@ import pytest
 from pytest_nnopt.measurement.machine import ConcernKind
 from pytest_nnopt.torch_backend.nvml import GpuState, Neighbours, find_gpu_concerns
 from pytest_nnopt.verdict import wanted_processes
-from pytest_nnopt.verdict.fitness import DECISIVE_CONCERNS, find_noise, find_unsoundness, processes_to_record
+from pytest_nnopt.verdict.fitness import find_noise, find_unsoundness, processes_to_record
 from tests.builders import make_config, make_process, make_question, make_timing
 from tests.fakes import FakeGpu
 
@@ -59,14 +59,6 @@ def test_load_on_the_host_is_noise_and_no_more(concern: dict[str, str]) -> None:
 def test_a_process_that_leaves_the_gpu_alone_leaves_times_sound() -> None:
     assert "gpu_held" in HELD
     assert reason(HELD, HELD) is None
-
-
-def test_what_makes_times_unsound_are_kinds_of_concerns() -> None:
-    assert {ConcernKind(kind) for kind in DECISIVE_CONCERNS} == {
-        ConcernKind.THERMAL,
-        ConcernKind.GPU_THERMAL,
-        ConcernKind.GPU_SHARED,
-    }
 
 
 def test_nothing_measured_is_neither_unsound_nor_noisy() -> None:
