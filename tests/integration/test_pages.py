@@ -57,6 +57,12 @@ def code(name: str) -> str:
     return "\n".join(blocks(DOCS / name, "python"))
 
 
+def test_the_statistics_can_be_read_in_one_go() -> None:
+    words = (DOCS / "statistics.md").read_text("utf-8").split()
+
+    assert len(words) <= 1250, "two pages of text: details belong to statistics-rule.md and statistics-figures.md"
+
+
 @pytest.mark.parametrize(("name", "count"), RUN.items())
 def test_the_tests_of_a_page_pass(name: str, count: int, project: Project) -> None:
     project.pytester.makepyprojecttoml(CHEAP)
