@@ -13,7 +13,7 @@ from pytest_nnopt.errors import MeasurementError, SeparationError
 from pytest_nnopt.files import temporary_directory
 from pytest_nnopt.measurement.exclusive import exclusive
 from pytest_nnopt.model import Check, CheckName, CompileStatus, Outcome, Verdict
-from pytest_nnopt.session.gathering import ASSURED_PROCESSES, Looks, gather_timing, hired_crew
+from pytest_nnopt.session.gathering import ASSURED_PROCESSES, NOTHING, Gathered, Looks, gather_timing, hired_crew
 from pytest_nnopt.session.processes import MeasuringProcess, ProcessEndedError, measure_in_turns
 from pytest_nnopt.session.protocol import Absence
 from pytest_nnopt.torch_backend.facts import device_key
@@ -23,6 +23,7 @@ from pytest_nnopt.verdict.revisions import processes_of_base
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.session.base import Base
+    from pytest_nnopt.session.budget import Budget
     from pytest_nnopt.session.case import CaseRun
     from pytest_nnopt.session.crew import Crew
     from pytest_nnopt.session.gate import Gate
@@ -41,15 +42,13 @@ class Comparison:
 
     Attributes:
         question: with the base's evidence as the baseline.
-        timing: what the head's processes measured.
-        problem: why timing ended early.
+        gathered: what the head's processes measured.
         checks: answers that need no judging: why the base could not be compared with.
         note: how times were compared where that was not as asked.
     """
 
     question: Question
-    timing: tuple[ProcessRecord, ...] = ()
-    problem: str | None = None
+    gathered: Gathered = NOTHING
     checks: tuple[Check, ...] = ()
     note: str | None = None
 
@@ -129,11 +128,9 @@ class _Timing:
         earlier = self.gate.earlier.get(self.question.case_id)
         timing = earlier.timing if earlier is not None and all(one.base for one in earlier.timing) else ()
         crew_beside = self._crew(self.base.launch_beside(self.launch), lambda: self.run.cache_dir)
-        with crew_beside as crew, self.gate.spending() as budget_seconds:
-            timing, problem = gather_timing(
-                crew, self.question, timing, budget_seconds=budget_seconds, progress=self.gate.progress
-            )
-        return Comparison(self._against(tuple(processes_of_base(timing))), timing, problem)
+        with crew_beside as crew, self.gate.spending() as budget:
+            gathered = gather_timing(crew, self.question, timing, budget=budget, progress=self.gate.progress)
+        return Comparison(self._against(tuple(processes_of_base(gathered.timing))), gathered)
 
     def _in_two(self, note: str) -> Comparison:
         note += "; two processes differ more than two revisions in one, so the smallest change it finds is larger"
@@ -143,27 +140,27 @@ class _Timing:
                 stack.enter_context(self._crew(self.launch, lambda: self.run.cache_dir)),
                 stack.enter_context(self._crew(self.base.launch_alone(self.launch), lambda: cache_dir)),
             )
-            budget_seconds = stack.enter_context(self.gate.spending())
-            timing, before, problem = self._gather_pairs(crews, budget_seconds)
-        return Comparison(self._against(before), timing, problem, note=note)
+            budget = stack.enter_context(self.gate.spending())
+            gathered, before = self._gather_pairs(crews, budget)
+        return Comparison(self._against(before), gathered, note=note)
 
     def _gather_pairs(
-        self, crews: tuple[Crew, Crew], budget_seconds: float, now: Callable[[], float] = time.monotonic
-    ) -> tuple[tuple[ProcessRecord, ...], tuple[ProcessRecord, ...], str | None]:
+        self, crews: tuple[Crew, Crew], budget: Budget, now: Callable[[], float] = time.monotonic
+    ) -> tuple[Gathered, tuple[ProcessRecord, ...]]:
         """Let pairs of processes of the head and the base measure, each in the other order than the one before."""
-        deadline = now() + budget_seconds
+        deadline = now() + budget.seconds
         samples: tuple[tuple[ProcessRecord, ...], tuple[ProcessRecord, ...]] = ((), ())
         looks = Looks()
         try:
             while looks.wanted(self._against(samples[1]), samples[0]) > len(samples[0]):
                 done = len(samples[0])
                 if done >= ASSURED_PROCESSES and now() >= deadline:
-                    break
+                    return Gathered(samples[0], spent_budget=budget.name), samples[1]
                 head, base = self._measure_pair(crews, done)
                 samples = (*samples[0], head), (*samples[1], base)
         except MeasurementError as error:
-            return *samples, str(error)
-        return *samples, None
+            return Gathered(samples[0], problem=str(error)), samples[1]
+        return Gathered(samples[0]), samples[1]
 
     def _measure_pair(self, crews: tuple[Crew, Crew], number: int) -> tuple[ProcessRecord, ProcessRecord]:
         """Let a process of each revision measure, block by block in turn.

@@ -12,7 +12,7 @@ from pytest_nnopt.results import CaseMessage, CaseResult
 from pytest_nnopt.session.comparison import Comparison, compare_with_base
 from pytest_nnopt.session.context import describe_context
 from pytest_nnopt.session.explaining import explain_numbers
-from pytest_nnopt.session.gathering import gather_timing, hired_crew
+from pytest_nnopt.session.gathering import NOTHING, Gathered, gather_timing, hired_crew
 from pytest_nnopt.session.recording import plan_recording, propose_refresh
 from pytest_nnopt.session.records import record_numerics
 from pytest_nnopt.torch_backend.threads import default_threads
@@ -22,7 +22,7 @@ from pytest_nnopt.verdict.forecast import expected_processes
 from pytest_nnopt.verdict.revisions import is_beside_base
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import Evidence, ProcessRecord
+    from pytest_nnopt.baseline.schema import Evidence
     from pytest_nnopt.numerics import NumericsComparison
     from pytest_nnopt.session.case import CaseRun
     from pytest_nnopt.session.gate import Gate
@@ -47,15 +47,15 @@ def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseM
     earlier = gate.earlier.get(case_id)
     if gate.base is None:
         question = replace(question, work=run.work if question.wants_timing else None)
-        comparison = Comparison(question, *_timing(run, gate, question, test_id))
+        comparison = Comparison(question, _timing(run, gate, question, test_id))
     else:
         comparison = compare_with_base(run, gate, question, test_id)
         question = comparison.question
-    observed = observe_case(run, question, comparison.timing, comparison.problem)
+    observed = observe_case(run, question, comparison.gathered)
     verdict = comparison.completed(judge_drift_since_best(question, observed, judge(question, observed)))
     verdict = explain_numbers(verdict, observed.numerics, run, gate, test_id)
     if earlier is not None:
-        is_pooled = gate.base is None or is_beside_base(comparison.timing)
+        is_pooled = gate.base is None or is_beside_base(comparison.gathered.timing)
         verdict = keep_exact_failures(verdict, earlier.verdict, is_pooled=is_pooled)
     context = describe_context(question, observed, run.environment, *gate.recorded(case_id, run.environment))
     result = CaseResult.of(verdict, run.evidence(observed), context)
@@ -74,16 +74,23 @@ def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseM
     )
 
 
-def observe_case(
-    run: CaseRun, question: Question, timing: tuple[ProcessRecord, ...] = (), problem: str | None = None
-) -> Observed:
+def observe_case(run: CaseRun, question: Question, gathered: Gathered = NOTHING) -> Observed:
     """Look at everything else that is asked of a case, and join it with its times."""
     numerics = _numerics(run, question)
     memory = run.memory if question.wants_memory else None
     compile_time = run.compile_time if question.wants_compile_time else None
     origin = run.origin if question.is_comparing or question.is_updating else None
     recorded = None if numerics is None else NumericsLevel(record_numerics(numerics), origin)
-    return Observed(run.built.facts, numerics, timing, problem, memory, compile_time, recorded)
+    return Observed(
+        compile=run.built.facts,
+        numerics=numerics,
+        recorded=recorded,
+        timing=gathered.timing,
+        timing_problem=gathered.problem,
+        spent_budget=gathered.spent_budget,
+        memory=memory,
+        compile_time=compile_time,
+    )
 
 
 def inspect_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> Evidence:
@@ -96,31 +103,28 @@ def _numerics(run: CaseRun, question: Question) -> NumericsComparison | None:
     return run.numerics if CheckName.NUMERICS in question.asked else None
 
 
-def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple[tuple[ProcessRecord, ...], str | None]:
+def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> Gathered:
     """Time the case in fresh processes, in addition to what earlier attempts in this run measured.
 
     This process does not count: it has compiled, compared and run other tests, and times differently from one that
     has not. Only where no process can be started is it measured instead. While this process compiles and compares,
     the first of the others is on its way, and where there are many cores that of the next test as well. While the first
     builds, this one looks at everything else, and where cores are left those expected next are on their way, too.
-
-    Returns:
-        what was measured, and why it ended early.
     """
     earlier = gate.earlier.get(question.case_id)
     timing = earlier.timing if earlier is not None else ()
     if not question.wants_timing:
-        return timing, None
+        return Gathered(timing)
     if gate.launch is None:
         own = () if run.built.side is None else run.timing or run.measure_process(Plan())
         # what this process compiled counts as the run's own compilation, and not once more
-        return (*timing, *(process.model_copy(update={"code": {}}) for process in own)), None
+        return Gathered((*timing, *(process.model_copy(update={"code": {}}) for process in own)))
     launch, environment = gate.launch, run.environment
     if run.is_shared:  # only one rank hires; numbers are compared on all of them, and all know where code is kept
         _numerics(run, question)
         _ = run.cache_root
 
-    def gather() -> tuple[tuple[ProcessRecord, ...], str | None]:
+    def gather() -> Gathered:
         with hired_crew(
             launch,
             test_id,
@@ -135,12 +139,12 @@ def _timing(run: CaseRun, gate: Gate, question: Question, test_id: str) -> tuple
                 gate.look_to_next_test(question.device)
             _numerics(run, question)
             if run.built.side is None:
-                return timing, None
+                return Gathered(timing)
             crew.begin()
             crew.prepare(min(expected_processes(question, timing), default_threads()))
             gate.look_to_next_test(question.device)
             run.look_ahead(lambda: observe_case(run, question))
-            with gate.spending(is_recording=question.is_updating) as budget_seconds:
-                return gather_timing(crew, question, timing, budget_seconds=budget_seconds, progress=gate.progress)
+            with gate.spending(is_recording=question.is_updating) as budget:
+                return gather_timing(crew, question, timing, budget=budget, progress=gate.progress)
 
     return run.by_lead(gather)

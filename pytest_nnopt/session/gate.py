@@ -23,6 +23,7 @@ from pytest_nnopt.environment import Match, fields_to_match
 from pytest_nnopt.errors import ConfigError, CrowdedError
 from pytest_nnopt.history.baselines import SharedBaselines
 from pytest_nnopt.model import CheckName
+from pytest_nnopt.session.budget import Budget
 from pytest_nnopt.session.progress import NoProgress, Progress
 from pytest_nnopt.session.sharing import Sharing, is_added, open_shared_history
 from pytest_nnopt.statistics.family import plan_for_suite
@@ -147,16 +148,16 @@ class Gate:
         return self.store if self.shared is None else self.shared
 
     @contextlib.contextmanager
-    def spending(self, now: Callable[[], float] = time.monotonic, *, is_recording: bool = False) -> Iterator[float]:
-        """Give a case's timing the seconds that it may take, and charge the suite for those it took.
+    def spending(self, now: Callable[[], float] = time.monotonic, *, is_recording: bool = False) -> Iterator[Budget]:
+        """Give a case's timing the time that it may take, and charge the suite for what it took.
 
         A recording takes what its processes take, as long as the suite's budget lasts.
         """
         settings = self.settings
-        left = math.inf if settings.suite_budget is None else settings.suite_budget - self._spent_seconds
+        of_case = math.inf if is_recording else settings.budget
         start = now()
         try:
-            yield max(0.0, left) if is_recording else min(settings.budget, max(0.0, left))
+            yield Budget.of(of_case, settings.suite_budget, self._spent_seconds)
         finally:
             self._spent_seconds += now() - start
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +23,7 @@ from pytest_nnopt.verdict import wanted_by_chance, wanted_by_looks
 if TYPE_CHECKING:
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.environment import Environment
+    from pytest_nnopt.session.budget import Budget
     from pytest_nnopt.session.processes import Launch, MeasuringProcess
     from pytest_nnopt.session.progress import Progress
     from pytest_nnopt.verdict import Question
@@ -34,6 +36,24 @@ _AT_ONCE_ON_CPU = 2
 
 _MOST_AHEAD_ON_GPU = 3
 """Importing takes longer than building and measuring; it takes memory of the host, and nothing of a GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What processes measured of a case, and why no more of them did.
+
+    Attributes:
+        timing: of each process.
+        problem: a process that died, hung or refused, in words.
+        spent_budget: the name of the budget that ended while more processes were wanted.
+    """
+
+    timing: tuple[ProcessRecord, ...] = ()
+    problem: str | None = None
+    spent_budget: str | None = None
+
+
+NOTHING = Gathered()
 
 
 class TimingSource(Protocol):
@@ -122,10 +142,10 @@ def gather_timing(
     question: Question,
     timing: tuple[ProcessRecord, ...],
     *,
-    budget_seconds: float,
+    budget: Budget,
     progress: Progress | None = None,
     now: Callable[[], float] = time.monotonic,
-) -> tuple[tuple[ProcessRecord, ...], str | None]:
+) -> Gathered:
     """Add samples to ``timing`` while they may still decide something.
 
     A recording looks after a few whether more are in vain, which they seldom are: as many as it will hold are expected.
@@ -134,21 +154,18 @@ def gather_timing(
         source: takes the samples.
         question: what is to be decided.
         timing: what was measured before.
-        budget_seconds: after this time no further sample is taken, except the first ``ASSURED_PROCESSES``.
+        budget: after it no further sample is taken, except the first ``ASSURED_PROCESSES``.
         progress: hears of what is there before each sample.
         now: the clock, in seconds.
-
-    Returns:
-        what was measured, and why it ended early: a process that died, hung or refused.
     """
-    deadline, progress, looks = now() + budget_seconds, progress or NoProgress(), Looks()
+    deadline, progress, looks = now() + budget.seconds, progress or NoProgress(), Looks()
     try:
         while (wanted := looks.wanted(question, timing)) > len(timing):
             if len(timing) >= ASSURED_PROCESSES and now() >= deadline:
-                break
+                return Gathered(timing, spent_budget=budget.name)
             progress.update(question, timing)
             expected = max(wanted, question.recorded_processes) - len(timing)
             timing = (*timing, source.sample(seed=len(timing), expected=expected))
     except MeasurementError as error:
-        return timing, str(error)
-    return timing, None
+        return Gathered(timing, problem=str(error))
+    return Gathered(timing)

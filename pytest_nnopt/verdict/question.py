@@ -29,6 +29,7 @@ class Observed:
         recorded: those numbers as a baseline would hold them.
         timing: what each process measured.
         timing_problem: why timing ended early: a process that died, hung or refused. It fails the checks of times.
+        spent_budget: the name of the budget that ended while more processes were wanted.
         memory: bytes per call of both sides.
         compile_time: what compiling the candidate costs.
     """
@@ -37,6 +38,7 @@ class Observed:
     numerics: NumericsComparison | None = None
     timing: tuple[ProcessRecord, ...] = ()
     timing_problem: str | None = None
+    spent_budget: str | None = None
     memory: MemoryRecord | None = None
     compile_time: CompileTime | None = None
     recorded: NumericsLevel | None = None

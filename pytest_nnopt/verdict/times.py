@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -60,15 +60,20 @@ def wanted_by_looks(question: Question, timing: Sequence[ProcessRecord]) -> int:
 
     Decisions look only when that many are there. To look in between would spend what is set aside for the next look.
     """
+    looks = _next_looks(question, timing).values()
+    return max(1, len(timing), *(min(look, question.plan.max_processes) for look in looks))
+
+
+def _next_looks(question: Question, timing: Sequence[ProcessRecord]) -> Mapping[CheckName, int]:
+    """Return how many processes the next look at each check is at; not above those there are where it wants none."""
     absolute = decide_absolute(question, timing)
     bare = len(timing) - len(absolute_estimates(timing))
-    looks = [
-        _next_look(_decide_speedup(question, timing)),
-        _next_look(absolute) + bare if question.changed_work else _next_look(_decide_latency(question, timing)),
-        _device_look(question, timing) + len(timing) - len(with_kernels(timing)),
-        confirming_look(absolute) + bare,
-    ]
-    return max(1, len(timing), *(min(look, question.plan.max_processes) for look in looks))
+    latency = _next_look(absolute) + bare if question.changed_work else _next_look(_decide_latency(question, timing))
+    return {
+        CheckName.SPEEDUP: _next_look(_decide_speedup(question, timing)),
+        CheckName.LATENCY: max(latency, confirming_look(absolute) + bare),
+        CheckName.DEVICE_TIME: _device_look(question, timing) + len(timing) - len(with_kernels(timing)),
+    }
 
 
 def wanted_by_chance(question: Question, timing: Sequence[ProcessRecord]) -> int:
@@ -78,6 +83,12 @@ def wanted_by_chance(question: Question, timing: Sequence[ProcessRecord]) -> int
     """
     wanted = max(wanted_compilations(question, timing), _launching_look(question, timing))
     return min(wanted, question.plan.max_processes)
+
+
+def wanted_by(name: CheckName, question: Question, timing: Sequence[ProcessRecord]) -> int:
+    """Return how many processes in all one check of times wants; not above those there are where it wants no more."""
+    by_chance = _launching_look(question, timing) if name is CheckName.DEVICE_TIME else 0
+    return min(max(_next_looks(question, timing).get(name, 0), by_chance), question.plan.max_processes)
 
 
 def _launching_look(question: Question, timing: Sequence[ProcessRecord]) -> int:
@@ -182,12 +193,17 @@ def _latency_of_another_model(question: Question, absolute: Decision | None, shi
     """Answer where eager does other work than in the baseline, so that its time tells nothing about the machine."""
     limit, changes = question.latency_limit, question.changed_work
     shown = ", ".join(changes[:_SHOWN_OPERATORS]) + (", …" if len(changes) > _SHOWN_OPERATORS else "")
-    why = f"the model itself changed ({shown}), so eager's time is no measure: accept it with pytest --nnopt-update"
+    why = f"the model itself changed ({shown}), so eager's time is no measure"
+    accept = "accept it with pytest --nnopt-update"
+    to_tell = f"compare with the other revision in one run, by --nnopt-against, or {accept}"
     if absolute is None:
-        reason = "the model itself changed, and no time against a fixed workload was recorded here"
-        return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=(why,))
-    reason = _describe_latency(absolute, limit, question.level_name) + _named_where_open(absolute, shift)
-    return _latency(question, absolute, reason, (why, *describe_shift(shift)))
+        reason = f"{why}, and no time against a fixed workload was recorded here"
+        return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=(to_tell,))
+    reason = _describe_latency(absolute, limit, question.level_name)
+    if absolute.outcome is not Outcome.INCONCLUSIVE:
+        return _latency(question, absolute, reason, (f"{why}: {accept}", *describe_shift(shift)))
+    reason += f"; {why}{_named_where_open(absolute, shift)}"
+    return _latency(question, absolute, reason, (to_tell, *describe_shift(shift)))
 
 
 def _latency(question: Question, decision: Decision, reason: str, details: tuple[str, ...]) -> Check:

@@ -6,6 +6,7 @@ import pytest
 
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.session import comparison, gathering
+from pytest_nnopt.session.budget import Budget
 from tests.builders import make_evidence, make_process, make_question
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.verdict import Question
+
+
+BUDGET = Budget(60.0, "a minute")
 
 
 @pytest.fixture
@@ -38,8 +42,8 @@ def test_pairs_are_looked_at_when_the_plan_says_so_and_not_after_each(
 
     monkeypatch.setattr(gathering, "wanted_by_looks", count_looks)
     nothing: Any = None
-    heads, bases, problem = timing._gather_pairs(nothing, budget_seconds=60, now=lambda: 0.0)
-    assert (len(heads), len(bases), problem) == (8, 8, None)
+    heads, bases = timing._gather_pairs(nothing, BUDGET, now=lambda: 0.0)
+    assert (len(heads.timing), len(bases), heads.problem, heads.spent_budget) == (8, 8, None, None)
     assert seen == [(0, 0), (1, 1), (4, 4), (8, 8)]
 
 
@@ -49,5 +53,5 @@ def test_a_spent_budget_ends_the_pairs_behind_the_second(
     monkeypatch.setattr(gathering, "wanted_by_looks", lambda *_: 8)
     times = iter(range(0, 1000, 100))
     nothing: Any = None
-    heads, _, _ = timing._gather_pairs(nothing, budget_seconds=60, now=lambda: next(times))
-    assert len(heads) == 2
+    heads, bases = timing._gather_pairs(nothing, BUDGET, now=lambda: next(times))
+    assert (len(heads.timing), len(bases), heads.spent_budget) == (2, 2, "a minute")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_nnopt.session import concluding
+from pytest_nnopt.session.budget import Budget
+from pytest_nnopt.session.gathering import Gathered
 from pytest_nnopt.session.processes import Launch
 from tests.builders import make_environment, make_evidence, make_process, make_question
 
@@ -59,9 +61,9 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
         assert variables == {"HOME": "here"}
         yield log
 
-    def gather(*_: object, **__: object) -> tuple[tuple[()], None]:
+    def gather(*_: object, **__: object) -> Gathered:
         log.append("times")
-        return (), None
+        return Gathered()
 
     monkeypatch.setattr(concluding, "default_threads", lambda: 1)
     monkeypatch.setattr(concluding, "hired_crew", hire)
@@ -76,7 +78,7 @@ def time_case(log: Log, *, has_candidate: bool = True) -> None:
         standby=None,
         variables={"HOME": "here"},
         progress=None,
-        spending=lambda **_: contextlib.nullcontext(60.0),
+        spending=lambda **_: contextlib.nullcontext(Budget(60.0, "a minute")),
         look_to_next_test=log.begin_next,
     )
     run, question = (
@@ -126,5 +128,4 @@ def test_measured_in_this_process_its_code_is_the_runs_own_and_not_one_more() ->
     run = SimpleNamespace(built=SimpleNamespace(side=object()), timing=(), measure_process=lambda plan: (process,))
     gate = SimpleNamespace(earlier={}, launch=None)
     question = make_question(baseline=make_evidence(), is_comparing=True)
-    timing, problem = concluding._timing(run, gate, question, "test")  # type: ignore[arg-type]
-    assert (timing, problem) == ((make_process(),), None)
+    assert concluding._timing(run, gate, question, "test") == Gathered((make_process(),))  # type: ignore[arg-type]

@@ -219,22 +219,23 @@ class TestBudget:
         )
         found = []
         for _ in range(3):
-            with gate.spending(lambda: next(clock)) as seconds:
-                found.append(seconds)
-        assert found == [20.0, 15.0, 0.0]
+            with gate.spending(lambda: next(clock)) as budget:
+                found.append((budget.seconds, budget.name))
+        of_suite = "the suite's budget of 30 s (--nnopt-suite-budget)"
+        assert found == [(20.0, "the case's budget of 20 s (--nnopt-budget)"), (15.0, of_suite), (0.0, of_suite)]
 
     def test_a_recording_may_take_all_that_the_suite_has_left(self, tmp_path: Path) -> None:
         gate = self.make_gate(tmp_path, budget="20s", suite_budget="30s")
-        with gate.spending(iter([0.0, 25.0]).__next__, is_recording=True) as seconds:
-            assert seconds == 30.0
-        with gate.spending(iter([25.0, 26.0]).__next__, is_recording=True) as seconds:
-            assert seconds == 5.0
+        with gate.spending(iter([0.0, 25.0]).__next__, is_recording=True) as budget:
+            assert budget.seconds == 30.0
+        with gate.spending(iter([25.0, 26.0]).__next__, is_recording=True) as budget:
+            assert budget.seconds == 5.0
 
     def test_without_a_suites_budget_every_case_gets_its_own(self, tmp_path: Path) -> None:
         gate, clock = self.make_gate(tmp_path, budget="20s"), iter([0.0, 1000.0, 1000.0, 1001.0])
         for _ in range(2):
-            with gate.spending(lambda: next(clock)) as seconds:
-                assert seconds == 20.0
+            with gate.spending(lambda: next(clock)) as budget:
+                assert budget.seconds == 20.0
 
 
 class FakeStandby:

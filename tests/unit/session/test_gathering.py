@@ -11,6 +11,7 @@ from pytest_nnopt.environment import Environment
 from pytest_nnopt.errors import MeasurementError
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.session import gathering, standby
+from pytest_nnopt.session.budget import Budget
 from pytest_nnopt.session.gathering import Looks, gather_timing, hired_crew
 from pytest_nnopt.session.processes import Launch
 from pytest_nnopt.verdict.fitness import find_noise
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from pytest_nnopt.baseline.schema import ProcessRecord
     from pytest_nnopt.verdict import Question
+
+
+BUDGET = Budget(60.0, "a minute")
 
 
 @dataclass
@@ -50,42 +54,41 @@ def make_comparison(recorded_processes: int = 0) -> Question:
 
 def test_what_decides_early_ends_early() -> None:
     source = FakeSource([0.0] * 8)
-    timing, problem = gather_timing(source, make_comparison(), (), budget_seconds=60, now=source.now)
-    assert (len(timing), problem) == (1, None)
+    gathered = gather_timing(source, make_comparison(), (), budget=BUDGET, now=source.now)
+    assert (len(gathered.timing), gathered.problem, gathered.spent_budget) == (1, None, None)
 
 
 def test_a_recording_says_ahead_how_many_are_coming() -> None:
     source = FakeSource([0.0] * 8)
-    gather_timing(source, make_comparison(recorded_processes=3), (), budget_seconds=60, now=source.now)
+    gather_timing(source, make_comparison(recorded_processes=3), (), budget=BUDGET, now=source.now)
     assert source.expected == [3, 2, 1]
 
 
 def test_a_recording_that_will_be_refused_for_its_noise_ends_after_a_few_processes() -> None:
     source = FakeSource([0.0, 1.0] * 5)
     question = make_question(is_updating=True, recorded_processes=10)
-    timing, problem = gather_timing(source, question, (), budget_seconds=60, now=source.now)
-    assert (len(timing), problem) == (4, None)
+    gathered = gather_timing(source, question, (), budget=BUDGET, now=source.now)
+    assert (len(gathered.timing), gathered.problem) == (4, None)
     assert source.expected == [10, 9, 8, 7]
-    assert find_noise(question, timing) is not None
+    assert find_noise(question, gathered.timing) is not None
 
 
 def test_the_budget_ends_what_stays_open_but_not_before_the_second_process() -> None:
     source = FakeSource([0.0953] * 8, seconds=100)
-    timing, problem = gather_timing(source, make_comparison(), (), budget_seconds=60, now=source.now)
-    assert (len(timing), problem) == (2, None)
+    gathered = gather_timing(source, make_comparison(), (), budget=BUDGET, now=source.now)
+    assert (len(gathered.timing), gathered.spent_budget) == (2, "a minute")
 
 
 def test_a_process_that_breaks_leaves_what_was_measured_before_it() -> None:
     source = FakeSource([0.0953])
-    timing, problem = gather_timing(source, make_comparison(), (), budget_seconds=60, now=source.now)
-    assert (len(timing), problem) == (1, "a measuring process hung")
+    gathered = gather_timing(source, make_comparison(), (), budget=BUDGET, now=source.now)
+    assert (len(gathered.timing), gathered.problem) == (1, "a measuring process hung")
 
 
 def test_earlier_attempts_count() -> None:
     source = FakeSource([0.0] * 8)
     earlier = tuple(make_process(0.0) for _ in range(3))
-    timing, _ = gather_timing(source, make_comparison(), earlier, budget_seconds=60, now=source.now)
-    assert timing == earlier
+    assert gather_timing(source, make_comparison(), earlier, budget=BUDGET, now=source.now).timing == earlier
 
 
 def launching(count: float) -> ProcessRecord:

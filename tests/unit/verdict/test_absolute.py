@@ -186,7 +186,20 @@ class TestAnotherModel:
     def test_without_a_recorded_workload_nothing_can_be_told(self) -> None:
         check = check_latency(compare_models(AFTER, timing=without_yardstick(3)), make_timing())
         assert check.outcome is Outcome.INCONCLUSIVE
-        assert check.reason == "the model itself changed, and no time against a fixed workload was recorded here"
+        assert check.reason == (
+            "the model itself changed (aten.sin.default 0 → 1), so eager's time is no measure, and no time against a "
+            "fixed workload was recorded here"
+        )
+
+    def test_where_its_noise_leaves_it_open_that_is_why(self) -> None:
+        check = check_latency(compare_models(AFTER), slower_alike(1.1, 1))
+        assert check.outcome is Outcome.INCONCLUSIVE
+        assert check.reason.endswith(
+            "; the model itself changed (aten.sin.default 0 → 1), so eager's time is no measure"
+        )
+        assert check.details[-1] == (
+            "compare with the other revision in one run, by --nnopt-against, or accept it with pytest --nnopt-update"
+        )
 
     def test_many_changes_are_cut_short(self) -> None:
         many = WorkRecord(operators={f"aten.op{index}": 1 for index in range(9)}, elements=100)
