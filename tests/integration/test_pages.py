@@ -60,7 +60,7 @@ def code(name: str) -> str:
 def test_the_statistics_can_be_read_in_one_go() -> None:
     words = (DOCS / "statistics.md").read_text("utf-8").split()
 
-    assert len(words) <= 1250, "two pages of text: details belong to statistics-rule.md and statistics-figures.md"
+    assert len(words) <= 1550, "two pages with a table: more belongs to statistics-rule.md and statistics-figures.md"
 
 
 @pytest.mark.parametrize(("name", "count"), RUN.items())
