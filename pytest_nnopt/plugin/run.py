@@ -110,8 +110,11 @@ def _standby(config: pytest.Config, gate: Gate) -> Standby | None:
 
 
 def progress_of(config: pytest.Config) -> Progress:
-    """Follow the measuring where somebody watches: on a terminal, or in the log that -v asked for."""
-    from pytest_nnopt.session.progress import NoProgress, PlainProgress, StatusLine
+    """Follow the measuring where somebody watches: on a terminal, or in the log that -v asked for.
+
+    What the noise hides is said wherever there is a report, but with -q.
+    """
+    from pytest_nnopt.session.progress import Forewarning, NoProgress, PlainProgress, StatusLine
 
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or config.option.verbose < 0 or config.option.nnopt_worker is not None:
@@ -135,8 +138,11 @@ def progress_of(config: pytest.Config) -> Progress:
 
     if reporter.isatty:
         writer = config.get_terminal_writer()
-        return StatusLine(write, lambda: writer.width_of_current_line, writer.fullwidth)
-    return PlainProgress(write_line) if config.option.verbose > 0 else NoProgress()
+        line = StatusLine(write, lambda: writer.width_of_current_line, writer.fullwidth)
+        return Forewarning(write_line, line)
+    if config.option.verbose > 0:
+        return PlainProgress(write_line)  # which says what can be found of every case
+    return Forewarning(write_line, NoProgress())
 
 
 def is_against(config: pytest.Config) -> bool:

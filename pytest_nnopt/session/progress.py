@@ -59,6 +59,30 @@ class PlainProgress:
         """Leave what is written."""
 
 
+class Forewarning:
+    """Says before a case is measured, and lets it stand, that this machine's noise hides more than its limit allows.
+
+    Args:
+        write_line: writes one line.
+        progress: follows the measuring besides.
+    """
+
+    def __init__(self, write_line: Callable[[str], None], progress: Progress) -> None:
+        self._write_line = write_line
+        self._progress = progress
+
+    def update(self, question: Question, timing: Sequence[ProcessRecord]) -> None:
+        """Warn where that is due, and pass on what is known."""
+        forecast = None if timing else forecast_latency(question)
+        if forecast is not None and forecast.is_blind:
+            self._write_line(f"nnopt: {plain_line(question.case_id)}: {describe_forecast(forecast)}")
+        self._progress.update(question, timing)
+
+    def finish(self) -> None:
+        """Pass it on."""
+        self._progress.finish()
+
+
 class StatusLine:
     """Keeps one line below the terminal's current one up to date, and takes it away in the end.
 
@@ -100,7 +124,7 @@ def describe_progress(question: Question, timing: Sequence[ProcessRecord]) -> st
         return " · ".join([f"measuring: {processes}", *figures, case])
     forecast = forecast_latency(question)
     ahead = [] if forecast is None else [describe_forecast(forecast)]
-    return " · ".join([f"measuring: {processes}", case, *ahead])
+    return " · ".join([f"measuring: {processes}", *ahead, case])
 
 
 def _decided_over_processes(question: Question, timing: Sequence[ProcessRecord]) -> list[Check]:

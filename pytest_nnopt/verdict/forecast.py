@@ -85,8 +85,8 @@ def forecast_latency(question: Question) -> Forecast | None:
 def describe_forecast(forecast: Forecast) -> str:
     """Say in one line what will be found, and what to do where that is not what was asked for."""
     found = (
-        f"one process varies by {format_percent(forecast.process_sd)} here; {forecast.max_processes} processes find "
-        f"slowdowns from {format_percent(forecast.detectable)}, the limit is {format_percent(forecast.limit)}"
+        f"{forecast.max_processes} processes find slowdowns from {format_percent(forecast.detectable)}, the limit is "
+        f"{format_percent(forecast.limit)}; one process varies by {format_percent(forecast.process_sd)} here"
     )
     if not forecast.is_blind:
         return found

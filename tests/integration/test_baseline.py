@@ -69,9 +69,16 @@ def test_without_budget_an_undecided_case_says_so_and_does_not_fail(project: Pro
     result = project.run("--nnopt-baseline", "--nnopt-effect=1%", "--nnopt-budget=1ns", "--nnopt-json=results.json")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
-        ["could not tell: test_model.py::test_model: latency *", "*not clearly on either side*"]
+        [
+            "nnopt: test_model.py::test_model: 8 processes find slowdowns from *, the limit is 1.00 %; *",
+            "could not tell: test_model.py::test_model: latency *",
+            "*not clearly on either side*",
+        ]
     )
     assert project.checks()["latency"] == "inconclusive"
+    (case,) = project.results()["cases"]
+    (reason,) = (check["reason"] for check in case["checks"] if check["name"] == "latency")
+    assert reason.endswith("; the case's budget of 1 ns (--nnopt-budget) ended after 2 of 4 processes")
 
 
 def test_a_crashing_measuring_process_fails_the_case_with_its_output(project: Project) -> None:

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.session.gate import open_gate
-from pytest_nnopt.session.progress import NoProgress, PlainProgress, StatusLine, describe_progress
+from pytest_nnopt.session.progress import Forewarning, NoProgress, PlainProgress, StatusLine, describe_progress
+from pytest_nnopt.statistics.prior import VariancePrior
 from tests.builders import CASE_ID, make_config, make_evidence, make_question, make_timing
+
+if TYPE_CHECKING:
+    from pytest_nnopt.verdict import Question
 
 COMPARING = make_question(make_config(latency="10%"), is_comparing=True, baseline=make_evidence(0.5))
 
 
 def test_before_the_first_process_the_case_and_what_can_be_found_are_named() -> None:
     assert describe_progress(COMPARING, ()) == (
-        f"measuring: 0 of 1 processes · {CASE_ID} · one process varies by 0.46 % here; 8 processes find slowdowns from "
-        "10.0 %, the limit is 10.0 %"
+        "measuring: 0 of 1 processes · 8 processes find slowdowns from 10.0 %, the limit is 10.0 %; one process varies "
+        f"by 0.46 % here · {CASE_ID}"
     )
     assert describe_progress(make_question(), ()) == f"measuring: 0 of 1 processes · {CASE_ID}"
 
@@ -60,9 +65,31 @@ def test_the_status_line_is_rewritten_in_place_and_taken_away(column: int, back:
         progress.update(COMPARING, ())
     progress.finish()
     progress.finish()
-    text = "measuring: 0 of 1 processes · tests/te…"
+    text = "measuring: 0 of 1 processes · 8 proces…"
     assert written == [f"\r\n{text}", f"\r\x1b[2K{text}", f"\r\x1b[2K\x1b[A{back}"]
     assert len(text) < 40
+
+
+LOUD = make_question(
+    make_config(latency="5%"), is_comparing=True, baseline=make_evidence(0.5), prior=VariancePrior(0.2**2, 30.0)
+)
+
+
+@pytest.mark.parametrize(("question", "count"), [(LOUD, 1), (COMPARING, 0), (make_question(), 0)])
+def test_noise_that_hides_twice_the_limit_is_told_of_once_and_ahead(question: Question, count: int) -> None:
+    lines: list[str] = []
+    followed: list[str] = []
+    progress = Forewarning(lines.append, PlainProgress(followed.append))
+    for measured in (0, 1):
+        progress.update(question, make_timing(0.5, count=measured))
+    progress.finish()
+    assert len(followed) == 2
+    assert len(lines) == count
+    for line in lines:
+        assert line.startswith(f"nnopt: {CASE_ID}: 8 processes find slowdowns from ")
+        assert line.endswith(
+            "; one process varies by 18.0 % here: record more processes with pytest --nnopt-update, or widen the limit"
+        )
 
 
 def test_a_gate_is_silent_unless_told_otherwise(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ def test_a_quiet_baseline_finds_about_its_limit() -> None:
     assert 0.045 < found.detectable < 0.055
     assert found.needed == 1
     assert not found.is_blind
-    assert describe_forecast(found).startswith("one process varies by 0.45 % here; 8 processes find slowdowns from 5.")
-    assert describe_forecast(found).endswith(" %, the limit is 5.00 %")
+    assert describe_forecast(found).startswith("8 processes find slowdowns from 5.")
+    assert describe_forecast(found).endswith(" %, the limit is 5.00 %; one process varies by 0.45 % here")
 
 
 def test_a_loud_machine_is_named_before_anything_is_measured() -> None:
