@@ -112,7 +112,7 @@ def _standby(config: pytest.Config, gate: Gate) -> Standby | None:
 def progress_of(config: pytest.Config) -> Progress:
     """Follow the measuring where somebody watches: on a terminal, or in the log that -v asked for.
 
-    What the noise hides is said wherever there is a report, but with -q.
+    What the noise hides is said wherever the run has a report of its own, but with -q.
     """
     from pytest_nnopt.session.progress import Forewarning, NoProgress, PlainProgress, StatusLine
 

@@ -16,7 +16,7 @@ from pytest_nnopt.session.gathering import NOTHING, Gathered, gather_timing, hir
 from pytest_nnopt.session.recording import plan_recording, propose_refresh
 from pytest_nnopt.session.records import record_numerics
 from pytest_nnopt.torch_backend.threads import default_threads
-from pytest_nnopt.verdict import Observed, judge, keep_exact_failures
+from pytest_nnopt.verdict import Observed, judge, keep_exact_failures, name_spent_budget
 from pytest_nnopt.verdict.accepted import find_worsening, judge_drift_since_best
 from pytest_nnopt.verdict.forecast import expected_processes
 from pytest_nnopt.verdict.revisions import is_beside_base
@@ -52,7 +52,8 @@ def conclude_case(run: CaseRun, gate: Gate, case_id: str, test_id: str) -> CaseM
         comparison = compare_with_base(run, gate, question, test_id)
         question = comparison.question
     observed = observe_case(run, question, comparison.gathered)
-    verdict = comparison.completed(judge_drift_since_best(question, observed, judge(question, observed)))
+    verdict = judge_drift_since_best(question, observed, judge(question, observed))
+    verdict = comparison.completed(name_spent_budget(question, observed, verdict))
     verdict = explain_numbers(verdict, observed.numerics, run, gate, test_id)
     if earlier is not None:
         is_pooled = gate.base is None or is_beside_base(comparison.gathered.timing)

@@ -75,6 +75,7 @@ class Forewarning:
         """Warn where that is due, and pass on what is known."""
         forecast = None if timing else forecast_latency(question)
         if forecast is not None and forecast.is_blind:
+            self._progress.finish()  # that of the case before, so that this line begins one
             self._write_line(f"nnopt: {plain_line(question.case_id)}: {describe_forecast(forecast)}")
         self._progress.update(question, timing)
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_nnopt.model import Check, CheckName, Outcome, Verdict
 from pytest_nnopt.verdict import times
-from pytest_nnopt.verdict.fitness import processes_to_record
 from pytest_nnopt.verdict.judge import judge
 from pytest_nnopt.verdict.wording import matters, name_shift
 
 if TYPE_CHECKING:
-    from pytest_nnopt.baseline.schema import ProcessRecord, Recording
+    from pytest_nnopt.baseline.schema import Recording
     from pytest_nnopt.verdict.question import Observed, Question
 
 _DRIFTING = (CheckName.LATENCY, CheckName.DEVICE_TIME, CheckName.MEMORY)
@@ -46,29 +44,7 @@ def _is_open_memory(check: Check) -> bool:
     return check.name is CheckName.MEMORY and check.outcome is Outcome.INCONCLUSIVE
 
 
-def wanted_processes(question: Question, timing: Sequence[ProcessRecord]) -> int:
-    """Return how many processes are wanted in all, for whatever reason."""
-    return max(wanted_by_looks(question, timing), wanted_by_chance(question, timing))
-
-
-def wanted_by_looks(question: Question, timing: Sequence[ProcessRecord]) -> int:
-    """Return how many processes times want: against the present level and the best one, and for a recording.
-
-    To be asked when as many are there as it said before: to look in between would spend errors not set aside for it.
-    """
-    wanted = max(times.wanted_by_looks(question, timing), processes_to_record(question, timing))
-    best = _best_level(question)
-    return wanted if best is None else max(wanted, times.wanted_by_looks(best, timing))
-
-
-def wanted_by_chance(question: Question, timing: Sequence[ProcessRecord]) -> int:
-    """Return how many processes would tell changed kernels from chance; 0 where that is settled. Ask when you like."""
-    best = _best_level(question)
-    wanted = times.wanted_by_chance(question, timing)
-    return wanted if best is None else max(wanted, times.wanted_by_chance(best, timing))
-
-
-def _best_level(question: Question) -> Question | None:
+def best_level(question: Question) -> Question | None:
     """Return the question against the best accepted level; None where there is no other than the present one."""
     is_compared = question.is_comparing and not question.is_updating
     return _since(question, question.anchor) if is_compared and question.anchor is not None else None

@@ -10,7 +10,7 @@ from pytest_nnopt.model import CheckName
 from pytest_nnopt.statistics.evidence import recorded_noise, recorded_stray_rate
 from pytest_nnopt.statistics.power import minimum_detectable_effect, processes_needed
 from pytest_nnopt.units import format_percent
-from pytest_nnopt.verdict.accepted import wanted_processes
+from pytest_nnopt.verdict.wanted import wanted_processes
 from pytest_nnopt.verdict.ways import even_estimates
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Forecast:
         max_processes: how many these are.
         needed: how many of them find a slowdown of ``_BLIND_FACTOR`` times the limit, None where all do not.
         is_full: whether the baseline holds as many processes as it keeps.
+        elsewhere: the environment of the baseline, where that is not this one.
     """
 
     limit: float
@@ -42,6 +43,7 @@ class Forecast:
     max_processes: int
     needed: int | None
     is_full: bool = False
+    elsewhere: str | None = None
 
     @property
     def is_blind(self) -> bool:
@@ -50,9 +52,14 @@ class Forecast:
 
 
 def forecast_latency(question: Question) -> Forecast | None:
-    """Say what the comparison of latency will be able to find; None where there is none to make."""
+    """Say what the comparison of latency will be able to find; None where there is none to make.
+
+    Nor is there one of another model than the baseline's: its ratio to eager decides nothing.
+    """
     baseline = question.baseline
     if not question.is_comparing or baseline is None or not baseline.timing or CheckName.LATENCY not in question.asked:
+        return None
+    if question.changed_work:
         return None
     limit, plan, recorded = question.latency_limit, question.plan, len(baseline.timing)
     estimates = even_estimates(baseline.timing)
@@ -79,18 +86,22 @@ def forecast_latency(question: Question) -> Forecast | None:
             stray_rate=stray_rate,
         ),
         is_full=recorded >= MOST_PROCESSES,
+        elsewhere=None if question.foreign_times is None else question.foreign_times.environment,
     )
 
 
 def describe_forecast(forecast: Forecast) -> str:
     """Say in one line what will be found, and what to do where that is not what was asked for."""
+    where = "here" if forecast.elsewhere is None else f"on {forecast.elsewhere}"
     found = (
         f"{forecast.max_processes} processes find slowdowns from {format_percent(forecast.detectable)}, the limit is "
-        f"{format_percent(forecast.limit)}; one process varies by {format_percent(forecast.process_sd)} here"
+        f"{format_percent(forecast.limit)}; one process varies by {format_percent(forecast.process_sd)} {where}"
     )
     if not forecast.is_blind:
         return found
     remedy = "quieten the machine" if forecast.is_full else "record more processes with pytest --nnopt-update"
+    if forecast.elsewhere is not None:
+        remedy = "record here with pytest --nnopt-update"
     return f"{found}: {remedy}, or widen the limit"
 
 

@@ -15,7 +15,7 @@ from pytest_nnopt.verdict.launched import with_kernels
 from pytest_nnopt.verdict.numerics import check_numbers
 from pytest_nnopt.verdict.question import without_part
 from pytest_nnopt.verdict.revisions import has_other_inputs, leave_open
-from pytest_nnopt.verdict.times import check_latency, check_speedup, wanted_by
+from pytest_nnopt.verdict.times import check_latency, check_speedup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def judge(question: Question, observed: Observed) -> Verdict:
         checks.extend(_growth_checks(question, observed))
     if question.base is not None:
         checks = [_allowed_by_a_limit(check) for check in checks]
-    return Verdict(question.case_id, tuple(_cut_short(check, question, observed) for check in checks))
+    return Verdict(question.case_id, tuple(checks))
 
 
 def keep_exact_failures(verdict: Verdict, earlier: Verdict, *, is_pooled: bool = True) -> Verdict:
@@ -176,17 +176,6 @@ def _sound(check: Check, observed: Observed) -> Check:
     details = (check.reason, *check.details)
     reason = f"{check.name.value.replace('_', ' ')} is not judged: {why}"
     return replace(check, outcome=Outcome.INCONCLUSIVE, reason=reason, details=details, remedy=None)
-
-
-def _cut_short(check: Check, question: Question, observed: Observed) -> Check:
-    """Say of a question that stays open whether a budget ended before the processes that could have answered it."""
-    is_open = check.outcome is Outcome.INCONCLUSIVE and find_unsoundness(observed.timing) is None
-    if observed.spent_budget is None or not is_open:
-        return check
-    done, wanted = len(observed.timing), wanted_by(check.name, question, observed.timing)
-    if wanted <= done:
-        return check
-    return replace(check, reason=f"{check.reason}; {observed.spent_budget} ended after {done} of {wanted} processes")
 
 
 def _broken(name: CheckName, observed: Observed) -> Check | None:

@@ -150,6 +150,17 @@ class Question:
         return tuple(changes) or (f"tensor elements {before.elements} → {self.work.elements}",)
 
     @property
+    def is_comparable_beside(self) -> bool:
+        """Whether another revision, measured in the same run, may tell what a baseline of another model does not.
+
+        It runs no ranks, and takes the same inputs.
+        """
+        before = self.baseline.work if self.baseline is not None else None
+        if self.work is None or before is None or self.config.ranks.count is not None:
+            return False
+        return self.work.operators != before.operators
+
+    @property
     def latency_limit(self) -> float:
         """The declared tolerated slowdown, or the device's default."""
         return self.config.limits.latency_on(self.device)

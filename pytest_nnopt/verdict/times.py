@@ -55,40 +55,40 @@ if TYPE_CHECKING:
 _SHOWN_OPERATORS = 4
 
 
-def wanted_by_looks(question: Question, timing: Sequence[ProcessRecord]) -> int:
-    """Return how many processes are wanted in all: for the next look of a timing decision.
+def looks_by_check(question: Question, timing: Sequence[ProcessRecord]) -> Mapping[CheckName, int]:
+    """Return after how many processes each timing decision looks next; without those that want no more.
 
     Decisions look only when that many are there. To look in between would spend what is set aside for the next look.
     """
-    looks = _next_looks(question, timing).values()
-    return max(1, len(timing), *(min(look, question.plan.max_processes) for look in looks))
-
-
-def _next_looks(question: Question, timing: Sequence[ProcessRecord]) -> Mapping[CheckName, int]:
-    """Return how many processes the next look at each check is at; not above those there are where it wants none."""
-    absolute = decide_absolute(question, timing)
+    absolute = None if is_beside_base(timing) else decide_absolute(question, timing)
     bare = len(timing) - len(absolute_estimates(timing))
     latency = _next_look(absolute) + bare if question.changed_work else _next_look(_decide_latency(question, timing))
-    return {
+    looks = {
         CheckName.SPEEDUP: _next_look(_decide_speedup(question, timing)),
         CheckName.LATENCY: max(latency, confirming_look(absolute) + bare),
         CheckName.DEVICE_TIME: _device_look(question, timing) + len(timing) - len(with_kernels(timing)),
     }
+    return _above(looks, len(timing), question.plan)
 
 
-def wanted_by_chance(question: Question, timing: Sequence[ProcessRecord]) -> int:
-    """Return how many processes in all would tell changed kernels from chance; 0 where nothing is open, or none would.
+def chances_by_check(question: Question, timing: Sequence[ProcessRecord]) -> Mapping[CheckName, int]:
+    """Return how many processes would tell changed kernels from chance, for each check that is left open by that.
 
     That can be asked after every process: a single one with the kernels of before settles it.
     """
-    wanted = max(wanted_compilations(question, timing), _launching_look(question, timing))
-    return min(wanted, question.plan.max_processes)
+    compilations = wanted_compilations(question, timing)
+    chances = {
+        CheckName.COMPILE: compilations,
+        CheckName.MEMORY: compilations,
+        CheckName.DEVICE_TIME: _launching_look(question, timing),
+    }
+    return _above(chances, len(timing), question.plan)
 
 
-def wanted_by(name: CheckName, question: Question, timing: Sequence[ProcessRecord]) -> int:
-    """Return how many processes in all one check of times wants; not above those there are where it wants no more."""
-    by_chance = _launching_look(question, timing) if name is CheckName.DEVICE_TIME else 0
-    return min(max(_next_looks(question, timing).get(name, 0), by_chance), question.plan.max_processes)
+def _above(wanted: Mapping[CheckName, int], done: int, plan: SequentialPlan) -> Mapping[CheckName, int]:
+    """Leave out what wants no more processes than there are, and cut the rest to the plan."""
+    cut = {name: min(processes, plan.max_processes) for name, processes in wanted.items()}
+    return {name: processes for name, processes in cut.items() if processes > done}
 
 
 def _launching_look(question: Question, timing: Sequence[ProcessRecord]) -> int:
@@ -195,7 +195,8 @@ def _latency_of_another_model(question: Question, absolute: Decision | None, shi
     shown = ", ".join(changes[:_SHOWN_OPERATORS]) + (", …" if len(changes) > _SHOWN_OPERATORS else "")
     why = f"the model itself changed ({shown}), so eager's time is no measure"
     accept = "accept it with pytest --nnopt-update"
-    to_tell = f"compare with the other revision in one run, by --nnopt-against, or {accept}"
+    beside = "compare with the other revision in one run, by --nnopt-against, or "
+    to_tell = (beside if question.is_comparable_beside else "") + accept
     if absolute is None:
         reason = f"{why}, and no time against a fixed workload was recorded here"
         return Check(CheckName.LATENCY, Outcome.INCONCLUSIVE, reason, limit=limit, details=(to_tell,))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,3 +58,15 @@ def test_a_spent_budget_ends_the_pairs_behind_the_second(
     nothing: Any = None
     heads, bases = timing._gather_pairs(nothing, BUDGET, now=lambda: next(times))
     assert (len(heads.timing), len(bases), heads.spent_budget) == (2, 2, "a minute")
+
+
+def test_a_spent_budget_is_known_where_one_process_runs_both(
+    monkeypatch: pytest.MonkeyPatch, timing: comparison._Timing
+) -> None:
+    here: Any = SimpleNamespace(earlier={}, spending=lambda: contextlib.nullcontext(BUDGET), progress=None)
+    base: Any = SimpleNamespace(launch_beside=lambda launch: launch)
+    gathered = gathering.Gathered((make_process(),), spent_budget=BUDGET.name)
+    monkeypatch.setattr(comparison._Timing, "_crew", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(comparison, "gather_timing", lambda *_, budget, **__: gathered if budget is BUDGET else None)
+    monkeypatch.setattr(comparison, "processes_of_base", list)
+    assert replace(timing, gate=here, base=base)._in_one().gathered is gathered

@@ -92,6 +92,16 @@ def test_noise_that_hides_twice_the_limit_is_told_of_once_and_ahead(question: Qu
         )
 
 
+def test_what_was_shown_of_the_case_before_is_taken_away_first() -> None:
+    written: list[str] = []
+    line = StatusLine(written.append, lambda: 0, width=40)
+    progress = Forewarning(lambda text: written.append(f"{text[:6]}\n"), line)
+    for _ in range(2):
+        progress.update(LOUD, ())
+    shown, taken_away = "\r\nmeasuring: 0 of 1 processes · 8 proces…", "\r\x1b[2K\x1b[A"
+    assert written == ["nnopt:\n", shown, taken_away, "nnopt:\n", shown]
+
+
 def test_a_gate_is_silent_unless_told_otherwise(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     gate = open_gate(tmp_path, {}, "check")
     gate.progress.update(COMPARING, ())

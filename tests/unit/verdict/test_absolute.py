@@ -201,6 +201,17 @@ class TestAnotherModel:
             "compare with the other revision in one run, by --nnopt-against, or accept it with pytest --nnopt-update"
         )
 
+    @pytest.mark.parametrize(
+        ("work", "ranks"),
+        [(BEFORE.model_copy(update={"elements": 400}), None), (AFTER, 2)],
+        ids=["other shapes", "ranks"],
+    )
+    def test_another_revision_is_named_where_it_could_tell(self, work: WorkRecord, ranks: int | None) -> None:
+        question = compare_models(work)
+        config = question.config.model_copy(update={"ranks": question.config.ranks.model_copy(update={"count": ranks})})
+        check = check_latency(replace(question, config=config), slower_alike(1.1, 1))
+        assert check.details[-1] == "accept it with pytest --nnopt-update"
+
     def test_many_changes_are_cut_short(self) -> None:
         many = WorkRecord(operators={f"aten.op{index}": 1 for index in range(9)}, elements=100)
         check = check_latency(compare_models(many), make_timing())

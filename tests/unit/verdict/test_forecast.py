@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from pytest_nnopt.baseline.elsewhere import Elsewhere
 from pytest_nnopt.baseline.level import MOST_PROCESSES
-from pytest_nnopt.baseline.schema import Evidence
+from pytest_nnopt.baseline.schema import Evidence, WorkRecord
 from pytest_nnopt.model import CheckName
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.verdict.forecast import describe_forecast, expected_processes, forecast_latency
@@ -35,6 +36,14 @@ def test_a_loud_machine_is_named_before_anything_is_measured() -> None:
     assert describe_forecast(found).endswith("record more processes with pytest --nnopt-update, or widen the limit")
 
 
+def test_times_of_another_environment_are_called_so() -> None:
+    found = forecast(
+        config=make_config(latency=0.05), prior=LOUD_PRIOR, foreign_times=Elsewhere(Evidence(), "cpu-other", ())
+    )
+    words = describe_forecast(found)
+    assert " on cpu-other: record here with pytest --nnopt-update, or widen the limit" in words
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -42,8 +51,12 @@ def test_a_loud_machine_is_named_before_anything_is_measured() -> None:
         {"baseline": None},
         {"baseline": Evidence()},
         {"asked": frozenset({CheckName.SPEEDUP})},
+        {
+            "work": WorkRecord(operators={"aten.mm": 2}, elements=1),
+            "baseline": Evidence(timing=make_timing(), work=WorkRecord(operators={"aten.mm": 1}, elements=1)),
+        },
     ],
-    ids=["not comparing", "no baseline", "no times recorded", "latency not asked"],
+    ids=["not comparing", "no baseline", "no times recorded", "latency not asked", "another model"],
 )
 def test_without_a_comparison_there_is_nothing_to_forecast(fields: dict[str, Any]) -> None:
     assert forecast(**fields) is None

@@ -362,48 +362,6 @@ def test_times_of_a_throttled_machine_leave_every_question_of_time_open() -> Non
         assert check.details[0]
 
 
-class TestSpentBudget:
-    """A question that stays open because time ended says so; one that more processes would not answer does not."""
-
-    question = make_question(is_comparing=True, baseline=make_evidence(0.5), asked=only(CheckName.LATENCY))
-    ended = "the case's budget of 20 s (--nnopt-budget)"
-
-    def latency(self, timing: tuple[ProcessRecord, ...], spent_budget: str | None = ended) -> Check:
-        observed = Observed(make_facts(), timing=timing, spent_budget=spent_budget)
-        return judge(self.question, observed)[CheckName.LATENCY]
-
-    def test_an_open_question_says_how_far_it_came(self) -> None:
-        check = self.latency(make_timing(0.549, count=2))
-        assert check.outcome is Outcome.INCONCLUSIVE
-        assert check.reason.endswith(f"; {self.ended} ended after 2 of 4 processes")
-        assert check.reason.startswith(self.latency(make_timing(0.549, count=2), None).reason)
-
-    def test_one_with_all_of_its_processes_does_not(self) -> None:
-        check = self.latency((*make_timing(0.5, count=6), *make_timing(0.9, count=2)))
-        assert check.outcome is Outcome.INCONCLUSIVE
-        assert "budget" not in check.reason
-
-    def test_nor_does_an_answered_one(self) -> None:
-        assert self.latency(make_timing(0.5)) == self.latency(make_timing(0.5), None)
-
-    def test_nor_does_one_that_the_machine_leaves_open(self) -> None:
-        throttled = tuple(
-            process.model_copy(update={"concerns": {"gpu_thermal": "throttled"}})
-            for process in make_timing(0.549, count=2)
-        )
-        check = self.latency(throttled)
-        assert check.outcome is Outcome.INCONCLUSIVE
-        assert "budget" not in check.reason
-
-    def test_more_kernels_say_how_many_processes_would_have_told(self) -> None:
-        level = Evidence(timing=tuple(with_kernels(process, 1e-4) for process in make_timing(count=10)))
-        question = make_question(is_comparing=True, baseline=level, asked=only(CheckName.DEVICE_TIME))
-        kernels = {"sums": KernelRecord(count=2, seconds=1e-4)}
-        more = tuple(process.model_copy(update={"kernels": kernels}) for process in make_timing(count=2))
-        check = judge(question, Observed(make_facts(), timing=more, spent_budget=self.ended))[CheckName.DEVICE_TIME]
-        assert check.reason.endswith("ended after 2 of 3 processes")
-
-
 def test_where_a_measuring_process_broke_the_remedy_is_not_that_of_a_slowdown() -> None:
     question = make_question(is_comparing=True, baseline=make_evidence())
     observed = Observed(make_facts(), timing_problem="a measuring process was killed by SIGKILL; it printed nothing")

@@ -10,9 +10,9 @@ import pytest
 from pytest_nnopt.baseline.schema import BaseRecord, Evidence, KernelRecord, ProcessRecord, RatioRecord
 from pytest_nnopt.model import Check, CheckName, Outcome
 from pytest_nnopt.verdict import Observed, judge
-from pytest_nnopt.verdict.accepted import wanted_processes
 from pytest_nnopt.verdict.revisions import check_revisions, decide_revisions, is_beside_base, processes_of_base
 from pytest_nnopt.verdict.times import check_latency
+from pytest_nnopt.verdict.wanted import wanted_processes
 from tests.builders import make_config, make_facts, make_process, make_question
 
 BASE = "main (0123456)"

@@ -17,10 +17,10 @@ from pytest_nnopt.statistics.family import plan_for_suite
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.statistics.sequential import SequentialPlan
 from pytest_nnopt.verdict.absolute import decide_absolute
-from pytest_nnopt.verdict.accepted import wanted_processes
 from pytest_nnopt.verdict.device_time import check_device_time, decide_device_time
 from pytest_nnopt.verdict.fitness import find_noise
 from pytest_nnopt.verdict.times import check_latency
+from pytest_nnopt.verdict.wanted import wanted_processes
 from pytest_nnopt.verdict.ways import Ways
 from tests.builders import make_config, make_process, make_question
 
