@@ -16,6 +16,7 @@ from pytest_nnopt.statistics.evidence import (
     standard_error,
     summarise_processes,
 )
+from pytest_nnopt.statistics.family import plan_for_suite
 from pytest_nnopt.statistics.prior import VariancePrior
 from pytest_nnopt.statistics.strays import (
     STRAY_PROBABILITY,
@@ -125,6 +126,15 @@ def test_one_process_slow_beyond_measure_is_no_stray() -> None:
 @pytest.mark.parametrize(("count", "level", "allowed"), [(1, 0.01, 1), (2, 0.01, 1), (8, 0.003, 2), (8, 1e-4, 3)])
 def test_how_many_strays_are_allowed(count: int, level: float, allowed: int) -> None:
     assert strays_allowed(count, level) == allowed
+
+
+@pytest.mark.parametrize(
+    ("suite", "agreeing"), [(1, (2, 3, 3)), (8, (2, 3, 4)), (9, (3, 3, 4)), (100, (3, 4, 4)), (200, (3, 4, 5))]
+)
+def test_more_must_agree_in_a_larger_suite(suite: int, agreeing: tuple[int, ...]) -> None:
+    plan = plan_for_suite(DEFAULT_PLAN, suite)
+    found = tuple(strays_allowed(count, plan.look_at(count).alarm_level) + 1 for count in (2, 4, 8))
+    assert found == agreeing, "docs/statistics.md and docs/statistics-rule.md tell these"
 
 
 @pytest.mark.parametrize(("count", "allowed"), [(2, 2), (4, 2), (8, 3)])
